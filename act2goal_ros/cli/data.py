@@ -1,0 +1,62 @@
+"""`act2goal data`: makes training data."""
+
+import json
+import multiprocessing
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    from act2goal_ros.learning.simulate import Recorder
+
+EPISODES_PER_SHARD = 20
+
+
+@click.group()
+def command() -> None:
+    """Make training data."""
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--episodes", default=3000, show_default=True, help="Episodes to have in the end; finished shards are kept.")
+@click.option("--workers", default=os.cpu_count(), show_default=True)
+@click.option("--seed", default=0, show_default=True, help="First episode's seed.")
+def sim(folder: Path, episodes: int, workers: int, seed: int) -> None:
+    """Record the scripted expert in the simulated arm. Can be interrupted and started again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    count = -(-episodes // EPISODES_PER_SHARD)
+    jobs = [(folder / f"{i:05d}", seed + i * EPISODES_PER_SHARD) for i in range(count) if not (folder / f"{i:05d}").exists()]
+    dropped = 0
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        with tqdm(total=len(jobs) * EPISODES_PER_SHARD, unit="episode") as bar:
+            for lost in pool.imap_unordered(_record_shard, jobs):
+                dropped += lost
+                bar.update(EPISODES_PER_SHARD)
+                bar.set_postfix(failed=dropped)
+    (folder / "data.json").write_text(json.dumps({"source": "scripted expert", "episodes": episodes, "seed": seed}, indent=2))
+
+
+def _record_shard(job: tuple[Path, int]) -> int:
+    """Records one shard; returns how many of its episodes the expert failed."""
+    from act2goal_ros.learning.dataset import write_shard
+    folder, seed = job
+    recorder = _recorder()
+    made = [recorder.record(seed + i) for i in range(EPISODES_PER_SHARD)]
+    kept = [episode for episode in made if episode is not None]
+    write_shard(folder, kept)
+    return len(made) - len(kept)
+
+
+
+@cache
+def _recorder() -> "Recorder":
+    """This worker's recorder: building the scene takes seconds."""
+    from act2goal_ros.learning.simulate import Recorder
+    from act2goal_ros.sim.arm import SimulatedArm
+
+    return Recorder(SimulatedArm())

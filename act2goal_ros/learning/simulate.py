@@ -1,0 +1,118 @@
+"""Episodes of the scripted expert in the simulated arm, with disturbances it recovers from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from act2goal_ros.learning.dataset import Episode
+from act2goal_ros.sim.arm import FREE_TASK, SimulatedArm
+from act2goal_ros.sim.expert import CubeExpert, ExpertLimits, SetPoints
+
+FRAME_STRIDE = 2  # control steps between recorded frames
+HOLD_STEPS = 16  # recorded at rest at the end, so that "arrived" is in the data
+LOW, HIGH = (0.3, -0.3), (0.55, 0.3)  # m, where OGBench puts cubes and targets
+ARM_LOW, ARM_HIGH = (0.25, -0.35, 0.20), (0.6, 0.35, 0.35)  # m, OGBench's arm poses
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disturbances:
+    """How often, per episode, things go wrong. A disturbed step is flagged, so that its command is not learnt."""
+
+    kick: float = 0.6  # the target pose is off for a few steps
+    miss: float = 0.25  # the first grasp goes beside the cube
+    drop: float = 0.08  # the gripper opens on the way
+    placed: float = 0.04  # the cube is at its target from the start
+
+
+class Recorder:
+    """Runs episodes and records them at 20 Hz; frames at every second step."""
+
+    def __init__(self, arm: SimulatedArm, disturbances: Disturbances | None = None, max_steps: int = 260) -> None:
+        self._arm = arm
+        self._disturbances = disturbances or Disturbances()
+        self._max_steps = max_steps
+
+    def record(self, seed: int) -> Episode | None:
+        """One episode, or None if the cube did not get to its target."""
+        generator = np.random.default_rng(seed)
+        arm = self._arm
+        arm.reset(FREE_TASK, seed)
+        target_yaw = 0.0 if generator.random() < 0.7 else generator.uniform(-np.pi, np.pi)
+        if generator.random() < self._disturbances.placed:
+            arm.place_cube_at_target(generator.uniform(-0.008, 0.008, 2))
+        expert = CubeExpert(arm, generator.uniform(ARM_LOW, ARM_HIGH), generator.uniform(-np.pi, np.pi), target_yaw)
+        disturber = _Disturber(generator, self._disturbances)
+        steps = self._run(expert, disturber)
+        kept = expert.done and arm.success()
+        return Episode.from_steps(steps, arm.target_positions[0]) if kept else None
+
+    def _run(self, expert: CubeExpert, disturber: "_Disturber") -> list[dict[str, np.ndarray]]:
+        arm = self._arm
+        setpoints = SetPoints(arm.joint_positions, ExpertLimits())
+        command, gripper, disturbed = arm.joint_positions, 0.0, False
+        steps: list[dict[str, np.ndarray]] = []
+        holding = 0
+        while len(steps) < self._max_steps and holding < HOLD_STEPS:
+            steps.append(self._observe(len(steps), command, gripper, disturbed))
+            holding = holding + 1 if expert.done or holding else 0
+            target, gripper, disturbed = disturber.apply(expert, arm)
+            points = setpoints.advance(target)
+            for point in points:
+                arm.step(point, gripper)
+            command = points[-1]
+        return steps
+
+    def _observe(self, index: int, command: np.ndarray, gripper: float, disturbed: bool) -> dict[str, np.ndarray]:
+        arm = self._arm
+        step = {
+            "joints": arm.joint_positions,
+            "velocities": arm.joint_velocities,
+            "gripper": np.float32(arm.gripper_position),
+            "command": np.append(command, gripper),
+            "disturbed": np.bool_(disturbed),
+            "cube": arm.object_positions[0],
+        }
+        if index % FRAME_STRIDE == 0:
+            step["frame"] = arm.render()
+        return step
+
+
+class _Disturber:
+    """Turns the expert's clean action into what is executed, and says whether they differ."""
+
+    def __init__(self, generator: np.random.Generator, rates: Disturbances) -> None:
+        self._generator = generator
+        self._kicks = self._kick_times() if generator.random() < rates.kick else {}
+        miss = generator.random() < rates.miss
+        angle, radius = generator.uniform(-np.pi, np.pi), generator.uniform(0.015, 0.04)
+        self._miss = radius * np.array([np.cos(angle), np.sin(angle), 0.0]) if miss else None
+        self._drop = int(generator.integers(2, 18)) if generator.random() < rates.drop else -1
+        self._step, self._carried, self._closed = 0, 0, 0
+
+    def _kick_times(self) -> dict[int, np.ndarray]:
+        kicks: dict[int, np.ndarray] = {}
+        for _ in range(self._generator.integers(1, 4)):
+            start, length = self._generator.integers(0, 80), self._generator.integers(3, 9)
+            offset = np.append(self._generator.normal(0.0, 0.05, 3), self._generator.normal(0.0, 0.4))
+            kicks.update({int(k): offset for k in range(start, start + length)})
+        return kicks
+
+    def apply(self, expert: CubeExpert, arm: SimulatedArm) -> tuple[np.ndarray, float, bool]:
+        kick = self._kicks.get(self._step)
+        self._step += 1
+        target, gripper = expert.act()
+        if self._miss is not None:
+            expert.cube_offset = self._miss
+            target, gripper = expert.act()
+            expert.cube_offset = np.zeros(3)
+            self._closed += expert.phase == "grasp"
+            if self._closed > 4:
+                self._miss = None
+            return target, gripper, True
+        self._carried += expert.phase in ("lift", "transfer")
+        if self._drop >= 0 and self._drop <= self._carried < self._drop + 3 and expert.phase in ("lift", "transfer"):
+            self._carried += 1
+            return target, 0.0, True
+        if kick is not None and expert.phase not in ("grasp", "release"):
+            return expert.moved_target(kick), gripper, True
+        return target, gripper, False
