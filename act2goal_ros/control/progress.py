@@ -48,29 +48,29 @@ class PlanPosition:
 class ProgressTracker:
     """Follows the live latent along the way a plan imagined: start latent, then the imagined frames, joined linearly.
 
-    The position only grows (monotonic), by at most `max_rate` times the elapsed time (windowed), and is the one that
-    minimises  d(s)^2 / unit^2 + (s - s_clock)^2 / (slip^2 * dt):  the visual distance in units of the mean step between
-    imagined frames, against a random walk around the clock. Where the plan shows no motion the clock decides.
+    The position only grows (monotonic), by at most `max_rate` times the elapsed time dt (windowed), and minimises
+    d(s)^2 + v^2 * lag/dt * (s - s_clock)^2:  the visual distance against a random walk around the clock, v being the way's
+    median speed in latent space. Where the plan shows no motion the clock decides; for a robot that stands still the
+    position runs ahead by `lag`.
 
-    mode: "clock" takes the elapsed time instead. max_rate: plan seconds a second. slip: s/sqrt(s). min_step: RMS below
-    which a step between frames is no visible motion.
+    mode: "clock" takes the elapsed time instead. max_rate: plan seconds a second. lag: s. min_speed: RMS/s, below which the
+    way is taken to show no motion.
     """
 
     def __init__(
-        self, mode: ProgressMode = "latent", *, max_rate: float = 2.0, slip: float = 1.0, min_step: float = 0.02
+        self, mode: ProgressMode = "latent", *, max_rate: float = 2.0, lag: float = 0.1, min_speed: float = 0.02
     ) -> None:
         if mode not in ("latent", "clock"):
             raise ProgressError(f"mode is {mode!r}, must be 'latent' or 'clock'")
-        for name, value in (("max_rate", max_rate), ("slip", slip), ("min_step", min_step)):
+        for name, value in (("max_rate", max_rate), ("lag", lag), ("min_speed", min_speed)):
             if not value > 0.0:
                 raise ProgressError(f"{name} is {value}, must be > 0")
         self.mode: ProgressMode = mode
-        self.max_rate, self.slip, self.min_step = max_rate, slip, min_step
+        self.max_rate, self.lag, self.min_speed = max_rate, lag, min_speed
         self._knots: npt.NDArray[np.float64] | None = None
         self._way = np.zeros((0, 0), np.float32)
-        self._unit = min_step
-        self._start = self._last = 0.0
-        self._position = 0.0
+        self._speed = min_speed
+        self._start = self._last = self._position = 0.0
 
     @property
     def has_plan(self) -> bool:
@@ -98,7 +98,7 @@ class ProgressTracker:
             raise ProgressError("the plan's latents are not finite")
         steps = np.sqrt(np.mean(np.square(np.diff(way, axis=0)), axis=1))
         self._knots, self._way = np.concatenate([[0.0], times]), way
-        self._unit = max(float(np.mean(steps)), self.min_step)
+        self._speed = max(float(np.median(steps / np.diff(self._knots))), self.min_speed)
         self._start = self._last = float(start)
         self._position = 0.0
 
@@ -122,7 +122,7 @@ class ProgressTracker:
             end = float(self._knots[-1])
             low, clock = min(self._position, end), min(self._position + dt, end)
             high = min(self._position + self.max_rate * dt, end)
-            weight = self._unit**2 / (self.slip**2 * max(dt, 1e-6))
+            weight = self._speed**2 * self.lag / max(dt, 1e-6)
             self._position, squared = self._best(z, low, high, clock, weight)
         return PlanPosition(self._position, age, age - self._position, float(np.sqrt(squared)))
 
@@ -140,7 +140,8 @@ class ProgressTracker:
         along = np.mean((z - first) * way, axis=1, dtype=np.float64)
         u = (along + weight * span * (clock - starts)) / np.maximum(lengths + weight * span**2, 1e-12)
         u = np.clip(np.clip(u, (low - starts) / span, (high - starts) / span), 0.0, 1.0)
-        squared = np.mean(np.square(z - first - u[:, None].astype(np.float32) * way), axis=1, dtype=np.float64)
+        miss = z - first - u[:, None].astype(np.float32) * way
+        squared = np.einsum("ij,ij->i", miss, miss, dtype=np.float64) / z.size
         positions = starts + u * span
         best = int(np.argmin(squared + weight * np.square(positions - clock)))
         return float(np.clip(positions[best], low, high)), float(squared[best])
