@@ -1,7 +1,8 @@
-"""Which processes make up the graph: who a heartbeat comes from, whether that process still lives, whether a name is taken.
+"""Which processes make up the graph: who a heartbeat comes from, whether that process still lives, whether a name is
+taken.
 
-A process that ends, by whatever signal, is told of by the kernel through its pidfd within a millisecond; across machines or containers
-only the middleware's lease and the age of heartbeats tell.
+A process that ends, by whatever signal, is told of by the kernel through its pidfd within milliseconds; across
+machines or containers only the age of heartbeats tells.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class NameTaken(RuntimeError):
 
 
 def machine() -> str:
-    """Equal in two processes exactly when they can see each other's process ids: one boot of one kernel, one pid namespace."""
+    """Equal in two processes exactly when they can see each other's process ids: one boot of one kernel, one pid
+    namespace.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}:{os.readlink('/proc/self/ns/pid')}"
@@ -42,7 +45,7 @@ def take_name(name: str, domain: str) -> IO[str]:
     Raises NameTaken when another process holds it.
     """
     key = re.sub(r"[^A-Za-z0-9]", "_", f"{os.getuid()}_{domain}_{name}")
-    file = open(Path(tempfile.gettempdir()) / f"act2goal{key}.lock", "a+", encoding="ascii")  # noqa: SIM115: held open on purpose
+    file = open(Path(tempfile.gettempdir()) / f"act2goal{key}.lock", "a+", encoding="ascii")  # noqa: SIM115 - held open on purpose
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -50,7 +53,8 @@ def take_name(name: str, domain: str) -> IO[str]:
         holder = file.read().strip() or "unknown"
         file.close()
         raise NameTaken(
-            f"{name} runs already in ROS domain {domain} (process {holder}): stop that launch first, or give this one a namespace of its own"
+            f"{name} runs already in ROS domain {domain} (process {holder}): stop that launch first, "
+            "or give this one a namespace of its own"
         ) from None
     file.truncate(0)
     file.write(f"{os.getpid()}\n")

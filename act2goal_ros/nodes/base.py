@@ -1,11 +1,12 @@
 """The lifecycle base of all nodes.
 
-publishes `status` (NodeStatus: at HEARTBEAT Hz and on every change of level or stop reason; values carry lifecycle state, process and
-counted drops). parameters: the node's schema and `autostart` (bool): come up without a supervisor.
+publishes `status` (NodeStatus: at HEARTBEAT Hz and on every change of level or stop reason; values carry lifecycle
+state, process and counted drops). parameters: the node's schema and `autostart` (bool): come up without a supervisor.
 """
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import signal
@@ -42,8 +43,9 @@ EXIT_FAILED, EXIT_BUSY = 1, 3
 class ManagedNode(LifecycleNode, Generic[P]):
     """A lifecycle node with a typed parameter schema and a heartbeat.
 
-    A subclass gives name and schema and overrides setup, start, halt and teardown. Whatever it creates in setup or start passes through
-    own() and is destroyed on cleanup; publishers, subscriptions and timers thus exist only while the node is configured.
+    A subclass gives name and schema and overrides setup, start, halt and teardown. Whatever it creates in setup or
+    start passes through own() and is destroyed on cleanup; publishers, subscriptions and timers thus exist only while
+    the node is configured.
     """
 
     def __init__(self, name: str, schema: type[P]) -> None:
@@ -52,9 +54,11 @@ class ManagedNode(LifecycleNode, Generic[P]):
         self.is_active = False
         self._owned: list[Any] = []
         self._drops: Counter[str] = Counter()
-        self._report: tuple[int, str, int, dict[str, str]] = (NodeStatus.STARTING, "not configured", StopReason.NONE, {})
+        self._report = (NodeStatus.STARTING, "not configured", int(StopReason.NONE), dict[str, str]())
         self._report_lock = threading.Lock()
-        self.declare_parameter("autostart", False, ParameterDescriptor(description="come up without a supervisor", read_only=True))
+        self.declare_parameter(
+            "autostart", False, ParameterDescriptor(description="come up without a supervisor", read_only=True)
+        )
         self._parameters_of_schema = Declared(self, schema, self._is_configured, self._parameters_changed)
         self._identity = presence.identity()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -83,12 +87,14 @@ class ManagedNode(LifecycleNode, Generic[P]):
     # what a node uses
 
     def own(self, entity: E) -> E:
-        """Takes over a publisher, subscription, timer, service, client, action server or anything with destroy() or close()."""
+        """Takes over a publisher, subscription, timer, service, client or anything with destroy() or close()."""
         self._owned.append(entity)
         return entity
 
     def report(self, level: int, message: str, stop_reason: int = StopReason.NONE, **values: Any) -> None:
-        """What the heartbeat says from now on; a change of level or stop reason is published at once. Callable from any thread."""
+        """What the heartbeat says from now on; a change of level or stop reason is published at once. Callable
+        from any thread.
+        """
         with self._report_lock:
             urgent = (level, stop_reason) != (self._report[0], self._report[2])
             self._report = (level, message, stop_reason, {key: str(value) for key, value in values.items()})
@@ -98,6 +104,11 @@ class ManagedNode(LifecycleNode, Generic[P]):
     def count(self, cause: str) -> None:
         """Counts something dropped; the heartbeat carries the sum as drops.<cause>."""
         self._drops[cause] += 1
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Runs the callback in the executor's thread; callable from any thread."""
+        if self.executor is not None:
+            self.executor.create_task(callback)
 
     @property
     def drops(self) -> dict[str, int]:
@@ -114,7 +125,7 @@ class ManagedNode(LifecycleNode, Generic[P]):
         try:
             self.p = self._parameters_of_schema.build()
             self.setup()
-        except Exception as error:  # noqa: BLE001: whatever setup raises must leave a node that can be configured again
+        except Exception as error:  # noqa: BLE001 - whatever setup raises must leave a node that can be configured again
             self._failed("cannot be configured", error)
             self._release()
             return TransitionCallbackReturn.FAILURE
@@ -125,7 +136,7 @@ class ManagedNode(LifecycleNode, Generic[P]):
         try:
             self.start()
             super().on_activate(state)
-        except Exception as error:  # noqa: BLE001: as above
+        except Exception as error:  # noqa: BLE001 - as above
             self._failed("cannot be activated", error)
             self._quietly(self.halt)
             return TransitionCallbackReturn.FAILURE
@@ -168,7 +179,13 @@ class ManagedNode(LifecycleNode, Generic[P]):
     # private helpers
 
     def _is_configured(self) -> bool:
-        return self._state_machine.current_state[1] in ("configuring", "inactive", "activating", "active", "deactivating")
+        return self._state_machine.current_state[1] in (
+            "configuring",
+            "inactive",
+            "activating",
+            "active",
+            "deactivating",
+        )
 
     def _parameters_changed(self, names: set[str]) -> None:
         self.p = self._parameters_of_schema.build()
@@ -177,7 +194,9 @@ class ManagedNode(LifecycleNode, Generic[P]):
     def _beat(self) -> None:
         with self._report_lock:
             level, message, stop_reason, values = self._report
-        status = NodeStatus(node=self.get_name(), level=level, message=message, stop_reason=StopReason(value=stop_reason))
+        status = NodeStatus(
+            node=self.get_name(), level=level, message=message, stop_reason=StopReason(value=stop_reason)
+        )
         status.header.stamp = self.get_clock().now().to_msg()
         drops = {f"drops.{cause}": str(number) for cause, number in self._drops.items()}
         pairs = {"state": self._state_machine.current_state[1], **self._identity, **values, **drops}
@@ -197,7 +216,9 @@ class ManagedNode(LifecycleNode, Generic[P]):
             self._starter.timer_period_ns = int(RETRY * 1e9)
 
     def _failed(self, what: str, error: Exception) -> None:
-        text = str(error) if isinstance(error, ValueError | OSError) and str(error) else f"{type(error).__name__}: {error}"
+        text = (
+            str(error) if isinstance(error, ValueError | OSError) and str(error) else f"{type(error).__name__}: {error}"
+        )
         if self._report[1] != (message := f"{what}: {text}"):
             self.get_logger().error(message)
             self.get_logger().debug(traceback.format_exc())
@@ -206,17 +227,23 @@ class ManagedNode(LifecycleNode, Generic[P]):
     def _quietly(self, action: Any) -> None:
         try:
             action()
-        except Exception as error:  # noqa: BLE001: releasing goes on whatever one part of it raises
+        except Exception as error:  # noqa: BLE001 - releasing goes on whatever one part of it raises
             self.get_logger().error(f"{getattr(action, '__name__', action)}: {type(error).__name__}: {error}")
 
     def _release(self) -> None:
         self.is_active = False
         self._quietly(self.teardown)
         while self._owned:
-            self._quietly(lambda entity=self._owned.pop(): self._destroy(entity))
+            self._quietly(functools.partial(self._destroy, self._owned.pop()))
 
     def _destroy(self, entity: Any) -> None:
-        for destroy in (self.destroy_timer, self.destroy_subscription, self.destroy_publisher, self.destroy_service, self.destroy_client):
+        for destroy in (
+            self.destroy_timer,
+            self.destroy_subscription,
+            self.destroy_publisher,
+            self.destroy_service,
+            self.destroy_client,
+        ):
             if destroy(entity):
                 return
         for name in ("destroy", "close"):
@@ -252,7 +279,7 @@ def run(node_class: Callable[[], ManagedNode[Any]]) -> None:
         code = EXIT_BUSY
     except ExternalShutdownException:
         code = 0
-    except Exception:  # noqa: BLE001: the arm is brought to rest first, then the process ends with the traceback
+    except Exception:  # noqa: BLE001 - the arm is brought to rest first, then the process ends with the traceback
         traceback.print_exc()
     finally:
         if node is not None:

@@ -17,11 +17,14 @@ P = TypeVar("P")
 class Declared(Generic[P]):
     """A node's parameters.
 
-    What the command line or a parameter file gives wrongly does not end the process: build() raises, naming value and bound, until the
-    parameter is set rightly. frozen() says whether parameters without runtime=True may change now; changed(names) is called after a change.
+    What the command line or a parameter file gives wrongly does not end the process: build() raises, naming value and
+    bound, until the parameter is set rightly. frozen() says whether parameters without runtime=True may change now;
+    changed(names) is called after a change.
     """
 
-    def __init__(self, node: Node, schema: type[P], frozen: Callable[[], bool], changed: Callable[[set[str]], None]) -> None:
+    def __init__(
+        self, node: Node, schema: type[P], frozen: Callable[[], bool], changed: Callable[[set[str]], None]
+    ) -> None:
         self._node, self._schema, self._frozen, self._changed = node, schema, frozen, changed
         self._specs = specs(schema)
         self._faults: dict[str, str] = {}
@@ -30,7 +33,7 @@ class Declared(Generic[P]):
         node.add_pre_set_parameters_callback(self._coerce)
         node.add_on_set_parameters_callback(self._check)
         node.add_post_set_parameters_callback(self._apply)
-        for name, parameter in node._parameter_overrides.items():  # noqa: SLF001: overrides of undeclared names have no public access
+        for name, parameter in node._parameter_overrides.items():  # noqa: SLF001 - overrides of undeclared names have no public access
             self._override(name, parameter.value)
 
     def build(self) -> P:
@@ -60,7 +63,10 @@ class Declared(Generic[P]):
     def _coerce(self, parameters: list[Parameter[Any]]) -> list[Parameter[Any]]:
         """Lets an int stand for a float, as in `command_rate: 50`."""
         floats = {name for name, spec in self._specs.items() if spec.type is float}
-        return [Parameter(p.name, value=float(p.value)) if p.name in floats and type(p.value) is int else p for p in parameters]
+        return [
+            Parameter(p.name, value=float(p.value)) if p.name in floats and type(p.value) is int else p
+            for p in parameters
+        ]
 
     def _check(self, parameters: list[Parameter[Any]]) -> SetParametersResult:
         new = {p.name: p.value for p in parameters if p.name in self._specs}
@@ -68,7 +74,9 @@ class Declared(Generic[P]):
             for name, value in new.items():
                 self._specs[name].check(value)
                 if self._frozen() and not self._specs[name].runtime:
-                    raise ParameterError(f"parameter {name} can only change while {self._node.get_name()} is unconfigured")
+                    raise ParameterError(
+                        f"parameter {name} can only change while {self._node.get_name()} is unconfigured"
+                    )
             if self._frozen():
                 build(self._schema, {**self._values(), **new})
         except ParameterError as error:
@@ -93,9 +101,15 @@ def _descriptor(spec: Spec) -> ParameterDescriptor:
     descriptor.dynamic_typing = spec.type_name.startswith("list")  # an empty list has no element type yet
     bounded = spec.low is not None or spec.high is not None
     if bounded and spec.type is float:
-        low, high = (-1e308 if spec.low is None else float(spec.low)), (1e308 if spec.high is None else float(spec.high))
+        low, high = (
+            (-1e308 if spec.low is None else float(spec.low)),
+            (1e308 if spec.high is None else float(spec.high)),
+        )
         descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
     if bounded and spec.type is int:
-        low, high = (-(2**63) if spec.low is None else int(spec.low)), (2**63 - 1 if spec.high is None else int(spec.high))
+        low, high = (
+            (-(2**63) if spec.low is None else int(spec.low)),
+            (2**63 - 1 if spec.high is None else int(spec.high)),
+        )
         descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
     return descriptor

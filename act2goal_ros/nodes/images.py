@@ -31,7 +31,8 @@ class ImageError(ValueError):
 
 
 def to_rgb(message: Image) -> Rgb:
-    """The picture of a message, (H, W, 3) uint8 RGB; a view of the message's memory where the encoding is rgb8 without padding.
+    """The picture of a message, (H, W, 3) uint8 RGB; a view of the message's memory where the encoding is rgb8 without
+    padding.
 
     Raises ImageError for an encoding, size, row length or amount of data that does not fit.
     """
@@ -44,7 +45,11 @@ def to_rgb(message: Image) -> Rgb:
         raise ImageError(f"step {step} bytes is less than width {width} × {channels} bytes of {message.encoding}")
     if len(message.data) != step * height:
         raise ImageError(f"{len(message.data)} bytes of data, expected step {step} × height {height} = {step * height}")
-    pixels = np.frombuffer(message.data, np.uint8).reshape(height, step)[:, : width * channels].reshape(height, width, channels)
+    pixels = (
+        np.frombuffer(message.data, np.uint8)
+        .reshape(height, step)[:, : width * channels]
+        .reshape(height, width, channels)
+    )
     return pixels if message.encoding == "rgb8" else np.ascontiguousarray(pixels[:, :, order])
 
 
@@ -97,7 +102,10 @@ def decode(content: bytes) -> Rgb:
 
     kind = _kind(content)
     if not kind:
-        raise ImageError(f"no image: {len(content)} bytes that start with {content[:8].hex() or 'nothing'}, expected PNG, JPEG, BMP, WebP or TIFF")
+        raise ImageError(
+            f"no image: {len(content)} bytes that start with {content[:8].hex() or 'nothing'}, "
+            "expected PNG, JPEG, BMP, WebP or TIFF"
+        )
     if not _complete(content, kind):
         raise ImageError(f"truncated {kind} image: {len(content)} bytes without an end")
     bgr: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)

@@ -1,13 +1,14 @@
 """Typed parameter schemas: a frozen dataclass a node, with unit, range and meaning of every parameter.
 
-A schema is the only description of a node's parameters: declarations, checks, config/*.yaml and docs/parameters.md follow from it.
+A schema is the only description of a node's parameters: declarations, checks, config/*.yaml and docs/parameters.md
+follow from it.
 
     @dataclass(frozen=True, kw_only=True)
     class PolicyParameters:
         command_rate: float = param(50.0, "Hz", "commands a second", low=10.0, high=250.0)
 
-Supported types: bool, int, float, str, tuple[float, ...], tuple[str, ...]. A schema may check several fields together in __post_init__ by
-raising ValueError.
+Supported types: bool, int, float, str, tuple[float, ...], tuple[str, ...]. A schema may check several fields together
+in __post_init__ by raising ValueError.
 """
 
 from __future__ import annotations
@@ -86,9 +87,13 @@ class Spec:
         if wanted is float and not math.isfinite(value):
             raise ParameterError(f"parameter {self.name} = {value} must be a finite number")
         if self.low is not None and value < self.low:
-            raise ParameterError(f"parameter {self.name} = {value}{self._unit} is below the lowest allowed {self.low:g}{self._unit}")
+            raise ParameterError(
+                f"parameter {self.name} = {value}{self._unit} is below the lowest allowed {self.low:g}{self._unit}"
+            )
         if self.high is not None and value > self.high:
-            raise ParameterError(f"parameter {self.name} = {value}{self._unit} is above the highest allowed {self.high:g}{self._unit}")
+            raise ParameterError(
+                f"parameter {self.name} = {value}{self._unit} is above the highest allowed {self.high:g}{self._unit}"
+            )
         if self.choices and value not in self.choices:
             raise ParameterError(f"parameter {self.name} = '{value}' is none of {self.bounds}")
         return value
@@ -98,7 +103,9 @@ class Spec:
         return f" {self.unit}" if self.unit else ""
 
     def _wrong_type(self, value: Any) -> ParameterError:
-        return ParameterError(f"parameter {self.name} = {value!r} is a {type(value).__name__}, expected {self.type_name}")
+        return ParameterError(
+            f"parameter {self.name} = {value!r} is a {type(value).__name__}, expected {self.type_name}"
+        )
 
 
 def param(
@@ -112,7 +119,14 @@ def param(
     runtime: bool = False,
 ) -> Any:
     """A field of a schema; bounds are inclusive, runtime says whether it may change while the node is configured."""
-    metadata = {"unit": unit, "description": description, "low": low, "high": high, "choices": choices, "runtime": runtime}
+    metadata = {
+        "unit": unit,
+        "description": description,
+        "low": low,
+        "high": high,
+        "choices": choices,
+        "runtime": runtime,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -125,7 +139,9 @@ def specs(schema: type[Any]) -> dict[str, Spec]:
     found: dict[str, Spec] = {}
     for field in dataclasses.fields(schema):
         if hints[field.name] not in TYPES:
-            raise TypeError(f"{schema.__name__}.{field.name}: type {hints[field.name]} is none of {', '.join(TYPES.values())}")
+            raise TypeError(
+                f"{schema.__name__}.{field.name}: type {hints[field.name]} is none of {', '.join(TYPES.values())}"
+            )
         spec = Spec(name=field.name, type=hints[field.name], default=field.default, **field.metadata)
         spec.check(spec.default)
         found[field.name] = spec
