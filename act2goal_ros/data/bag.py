@@ -178,6 +178,9 @@ class Repair:
     lost_bytes: int
     facts: dict[str, str]
 
+    def __str__(self) -> str:
+        return f"{self.directory}: {self.messages} messages kept, {self.lost_bytes} bytes of a broken end given up"
+
 
 def is_complete(directory: Path) -> bool:
     """True for a bag that was closed or repaired."""
@@ -199,6 +202,8 @@ def repair(directory: Path, facts: Mapping[str, str] | None = None) -> Repair | 
         try:
             fcntl.flock(source, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            return None
+        if is_complete(directory):  # repaired by another process meanwhile
             return None
         return _rewrite(directory, source, files[0], facts or {})
 

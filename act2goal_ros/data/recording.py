@@ -53,6 +53,8 @@ def repair_all(root: Path, outcome: str = "interrupted") -> list[Repair | str]:
 class Recorder:
     """One rollout at a time: begin, write ..., end. All methods return at once; close() waits for what is queued.
 
+    First repairs, and names in the log, what killed recorders left under the root.
+
     fault: why nothing is being recorded though it should be, or an empty string. dropped: messages lost, by cause.
     """
 
@@ -111,6 +113,8 @@ class Recorder:
     # the worker's side
 
     def _run(self) -> None:
+        for done in repair_all(self.root):
+            self._log(done if isinstance(done, str) else f"repaired {done}")
         while True:
             self._wake.wait(self.limits.flush_period)
             self._wake.clear()

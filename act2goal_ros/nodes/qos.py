@@ -19,3 +19,9 @@ STATUS = QoSProfile(depth=20, reliability=ReliabilityPolicy.RELIABLE, durability
 with both cores loaded and missed some deaths altogether; the supervisor asks the kernel instead (control/presence.py)
 and watches the heartbeats' age.
 """
+
+RECORDED = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT, durability=DurabilityPolicy.VOLATILE)
+"""What a recording listens with: matches every publisher, and a short stall of the recorder loses nothing."""
+
+RECORDED_LATCHED = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+"""The same for latched topics, whose last message also belongs to the recording."""
