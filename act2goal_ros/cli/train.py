@@ -1,0 +1,56 @@
+"""`act2goal train`: trains the models on recorded episodes."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--part", type=click.Choice(["autoencoder", "stage1", "stage2", "all"]), default="all", show_default=True)
+@click.option("--autoencoder-minutes", default=10.0, show_default=True)
+@click.option("--stage1-minutes", default=60.0, show_default=True, help="World model and expert together.")
+@click.option("--stage2-minutes", default=15.0, show_default=True, help="The action loss alone, end to end.")
+@click.option("--batch", default=16, show_default=True, help="Plans a step; each is seen from three live frames.")
+@click.option("--threads", default=1, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def command(
+    data: Path,
+    run: Path,
+    part: str,
+    autoencoder_minutes: float,
+    stage1_minutes: float,
+    stage2_minutes: float,
+    batch: int,
+    threads: int,
+    seed: int,
+) -> None:
+    """Train on the episodes in DATA, with checkpoints in RUN; started again, it goes on where it was."""
+    import torch
+
+    from act2goal_ros.learning import train
+    from act2goal_ros.learning.batches import Episodes
+    from act2goal_ros.learning.system import System, load
+    from act2goal_ros.model.config import PRESETS
+
+    torch.set_num_threads(threads)
+    config, episodes = PRESETS["tiny"], Episodes(data)
+    system = System(config)
+    if not (run / "autoencoder.pt").exists():
+        schedule = train.Schedule(minutes=autoencoder_minutes, learning_rate=2e-3, batch=32, seed=seed)
+        train.train_autoencoder(episodes, config, run, schedule)
+    if part == "autoencoder":
+        return
+    system.autoencoder.load_state_dict(load(run / "autoencoder.pt")["model"])
+    train.encode_all(episodes, system.autoencoder, config, run.name)
+    train.prepare(system, episodes)
+    stages = {
+        "stage1": (train.Schedule(minutes=stage1_minutes, batch=batch, seed=seed), {"video": 1.0, "action": 1.0}),
+        "stage2": (train.Schedule(minutes=stage2_minutes, batch=batch, seed=seed, learning_rate=2e-4), {"video": 0.0, "action": 1.0}),
+    }
+    for name, (schedule, weights) in stages.items():
+        if part in (name, "all"):
+            extra = {"distance": 0.5, "cube": 0.2, "target": 0.2}
+            train.train_system(episodes, system, run, schedule, weights | extra, name)
+            train.sample_pictures(system, episodes, run / f"{name}.png")

@@ -1,0 +1,156 @@
+"""Training samples: plans along episodes, seen again from the frames that follow them."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from act2goal_ros.learning.dataset import DatasetError, Episode, read_shard, shards
+from act2goal_ros.model.config import ModelConfig
+from act2goal_ros.model.msth import frame_offsets, select
+
+HOLD_STEPS = 16  # at rest at the end of an episode (learning/simulate.py)
+LATE_WEIGHT = 0.35  # how often a plan starts after the cube has arrived, against before
+FRAME_DROPOUT, PLAN_DROPOUT = 0.15, 0.05
+AGES = ((0, 2), (2, 12), (0, 28))  # steps, a live frame each
+
+
+@dataclass
+class Batch:
+    """B plans, V live frames each; see the model classes for shapes. Times in steps."""
+
+    current: Tensor  # (B, C, H, W) latents
+    goal: Tensor
+    future: Tensor  # (B, F, C, H, W)
+    offsets: Tensor  # (B, F)
+    arrival: Tensor  # (B,) steps to the goal
+    pictures: Tensor  # (B V, 3, 128, 128) 0 .. 1
+    live: Tensor  # (B V, C, H, W) latents
+    live_arrival: Tensor  # (B V,)
+    frame_times: Tensor  # (B V, F)
+    frame_mask: Tensor  # (B V, F)
+    joints: Tensor  # (B V, J)
+    velocities: Tensor
+    gripper: Tensor  # (B V, 1)
+    actions: Tensor  # (B V, R, A) absolute
+    weights: Tensor  # (B V, R)
+    row_times: Tensor  # (B V, R)
+    given_mask: Tensor  # (B V, R)
+    cube: Tensor  # (B V, 3) m
+    target: Tensor  # (B V, 3)
+
+
+class Episodes:
+    """All episodes of a data set, with the latents of their frames once they are known."""
+
+    def __init__(self, folder: Path, limit: int | None = None) -> None:
+        self.shards = shards(folder)[:limit]
+        self.by_shard = [list(read_shard(shard)) for shard in self.shards]
+        self.all: list[Episode] = [episode for shard in self.by_shard for episode in shard]
+        self.latents: list[np.ndarray] = []
+        if not self.all:
+            raise DatasetError(f"{folder}: 0 episodes, at least 1 needed")
+
+    def split(self, held_out: float = 0.03) -> tuple[list[int], list[int]]:
+        """Indices of training and of held-out episodes (the last ones)."""
+        count = max(1, round(len(self.all) * held_out))
+        return list(range(len(self.all) - count)), list(range(len(self.all) - count, len(self.all)))
+
+    def random_frames(self, generator: np.random.Generator, count: int, among: list[int]) -> Tensor:
+        """(count, 3, H, W) in 0 .. 1."""
+        chosen = [self.all[i].frames for i in generator.choice(among, count)]
+        return to_tensor(np.stack([frames[generator.integers(len(frames))] for frames in chosen]))
+
+
+def to_tensor(pictures: np.ndarray) -> Tensor:
+    """(N, H, W, 3) uint8 → (N, 3, H, W) float in 0 .. 1."""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float().div_(255.0)
+
+
+class Sampler:
+    """Draws batches from some of the episodes; deterministic for a seed."""
+
+    def __init__(self, episodes: Episodes, among: list[int], config: ModelConfig, seed: int) -> None:
+        self._episodes, self._config = episodes, config
+        self._generator = np.random.default_rng(seed)
+        starts = [(e, s, self._weight(episodes.all[e], s)) for e in among for s in range(0, len(episodes.all[e]) - 4, 2)]
+        self._starts = np.array([(e, s) for e, s, _ in starts])
+        self._probability = np.cumsum([w for _, _, w in starts])
+        self._probability /= self._probability[-1]
+
+    @staticmethod
+    def _weight(episode: Episode, step: int) -> float:
+        return LATE_WEIGHT if np.linalg.norm(episode.cube[step] - episode.target) < 0.02 else 1.0
+
+    def batch(self, plans: int) -> Batch:
+        chosen = np.searchsorted(self._probability, self._generator.random(plans))
+        rows = [self._plan(*self._starts[i]) for i in np.minimum(chosen, len(self._starts) - 1)]
+        return Batch(**{f.name: torch.from_numpy(np.concatenate([row[f.name] for row in rows])) for f in fields(Batch)
+                        if f.name != "pictures"}, pictures=to_tensor(np.concatenate([row["pictures"] for row in rows])))
+
+    def _plan(self, index: int, start: int) -> dict[str, np.ndarray]:
+        c, generator = self._config, self._generator
+        episode, latents = self._episodes.all[index], self._episodes.latents[index]
+        last, arrived = len(episode) - 1, len(episode) - HOLD_STEPS
+        goal = int(generator.integers(arrived + 2, last + 1))
+        offsets = frame_offsets(max(arrived - start, 0), c.vision_stride, c.dense_frames, c.distal_frames, c.spacing)
+        future = latents[np.minimum(start + offsets, goal).astype(int) // episode.stride]
+        ages = [2 * int(generator.integers(low // 2, high // 2 + 1)) for low, high in AGES]
+        lives = [self._live(episode, latents, min(start + age, last), start, arrived, offsets) for age in ages]
+        plan = {
+            "current": latents[start // 2][None],
+            "goal": latents[goal // 2][None],
+            "future": future[None],
+            "offsets": offsets[None].astype(np.float32),
+            "arrival": np.float32([max(arrived - start, 0)]),
+        }
+        plan = {name: np.asarray(value, np.float32) for name, value in plan.items()}
+        return plan | {name: np.concatenate([live[name] for live in lives]) for name in lives[0]}
+
+    def _live(
+        self, episode: Episode, latents: np.ndarray, now: int, start: int, arrived: int, offsets: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        c, generator = self._config, self._generator
+        last, times = len(episode) - 1, offsets - (now - start)
+        rows = np.concatenate([np.arange(1, c.chunk_steps + 1), times[c.dense_frames :]])
+        steps = np.clip(now + rows, 0, last).astype(int)
+        weights = np.where(episode.disturbed[steps], 0.0, 1.0)
+        weights[c.chunk_steps :] *= 0.3 * (rows[c.chunk_steps :] > 0)
+        mask = select(offsets, c.dense_frames, now - start, c.chunk_steps, c.distal_frames).mask(c.frames)
+        mask &= (generator.random(c.frames) > FRAME_DROPOUT) & (generator.random() > PLAN_DROPOUT)
+        prefix = int(generator.integers(1, c.prefix_steps + 1)) if generator.random() < 0.5 else 0
+        row = {
+            "live": latents[now // 2],
+            "live_arrival": max(arrived - now, 0),
+            "frame_times": times,
+            "frame_mask": mask,
+            "joints": episode.joints[now],
+            "velocities": episode.velocities[now],
+            "gripper": episode.gripper[now : now + 1],
+            "actions": episode.command[steps],
+            "weights": weights,
+            "row_times": rows,
+            "given_mask": np.arange(len(rows)) < prefix,
+            "cube": episode.cube[now],
+            "target": episode.target,
+        }
+        arrays = {name: np.asarray(value, np.float32)[None] for name, value in row.items()}
+        return arrays | {"pictures": episode.frames[now // 2][None]}
+
+
+def action_scales(episodes: Episodes, among: list[int], config: ModelConfig, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Deviation of relative actions, (R, A), with a floor of 0.02 rad, and of joint velocities (J,)."""
+    generator = np.random.default_rng(seed)
+    relative, velocities = [], []
+    for i in generator.choice(among, min(len(among), 200), replace=False):
+        episode = episodes.all[i]
+        for now in generator.integers(0, len(episode) - HOLD_STEPS, 8):
+            steps = np.minimum(now + np.arange(1, config.chunk_steps + 1), len(episode) - 1)
+            far = np.minimum(now + np.array([30, 45, 60]), len(episode) - 1)[: config.distal_frames]
+            relative.append(episode.command[np.concatenate([steps, far])][:, :-1] - episode.joints[now])
+            velocities.append(episode.velocities[now])
+    joints = np.maximum(np.std(relative, 0), 0.02)
+    scale = np.concatenate([joints, np.ones((len(joints), 1))], 1)
+    return scale.astype(np.float32), np.maximum(np.std(velocities, 0), 0.05).astype(np.float32)

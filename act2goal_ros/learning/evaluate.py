@@ -1,0 +1,168 @@
+"""The plain Python loop: the same networks, command stream and controller timing as the graph, without ROS.
+
+Simulated time: a camera frame every 40 ms, a chunk that takes effect after a fixed delay, commands at 50 Hz.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from act2goal_ros.control.chunk import ActionChunk
+from act2goal_ros.control.robot import RobotConfig
+from act2goal_ros.control.stream import CommandStream
+from act2goal_ros.model.msth import Selection, select
+from act2goal_ros.serving.bundle import ModelBundle
+from act2goal_ros.serving.imagination import Imagined
+from act2goal_ros.serving.policy import PlanKeys, Proprio
+from act2goal_ros.sim.arm import PHYSICS_STEP, SimulatedArm
+
+VARIANTS = ("normal", "other_goal", "shuffled", "masked", "none")
+OFFICIAL_STEPS = 200  # control steps of 0.05 s in OGBench's cube-single
+PHYSICS_PER_COMMAND = 10  # 50 Hz
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """Periods and delays in s; `variant` corrupts the plan, to learn whether it matters."""
+
+    variant: str = "normal"
+    frame_period: float = 0.04
+    chunk_every: int = 1  # frames
+    plan_period: float = 0.2
+    delay: float = 0.02  # camera frame to first command that follows it
+    prefix: bool = True
+    duration: float = OFFICIAL_STEPS * 0.05
+    seed: int = 0
+
+
+@dataclass
+class EpisodeResult:
+    """What became of one episode."""
+
+    task: str
+    seed: int
+    success: bool = False  # OGBench's criterion at any time
+    success_time: float = float("nan")  # s
+    at_rest: bool = False  # at the end: success, at rest, gripper open
+    distance: float = float("nan")  # m, cube to target at the end
+    time_to_goal: list[float] = field(default_factory=list)  # s, predicted at each plan
+    pictures: list[np.ndarray] = field(default_factory=list)
+
+
+class Loop:
+    """Runs episodes with a model bundle."""
+
+    def __init__(self, bundle: ModelBundle, settings: LoopSettings, robot: str = "ur5e_sim", threads: int = 1) -> None:
+        if settings.variant not in VARIANTS:
+            raise ValueError(f"variant '{settings.variant}' is not one of {', '.join(VARIANTS)}")
+        self.bundle, self.settings = bundle, settings
+        self.imagination = bundle.imagination(threads=threads)
+        self.policy = bundle.policy(threads=threads)
+        self.robot = RobotConfig.load(robot)
+        self.arm = SimulatedArm()
+
+    def run(self, task: str, seed: int, keep_pictures: bool = False) -> EpisodeResult:
+        """One episode of `settings.duration`; it goes on after success, to see how it ends."""
+        goal_picture = self.arm.reset(task, seed)
+        if self.settings.variant == "other_goal":
+            goal_picture = self._other_goal(task, seed)
+        episode = _Episode(self, goal_picture, seed)
+        result = EpisodeResult(task, seed)
+        while self.arm.time < self.settings.duration - 1e-9:
+            episode.tick()
+            if not result.success and self.arm.success():
+                result.success, result.success_time = True, self.arm.time
+        result.at_rest = self.arm.at_rest_and_released()
+        result.distance = float(np.linalg.norm(self.arm.object_positions - self.arm.target_positions))
+        result.time_to_goal = episode.predictions
+        if keep_pictures:
+            result.pictures = episode.pictures
+        return result
+
+    def _other_goal(self, task: str, seed: int) -> np.ndarray:
+        """The goal picture of another episode whose target is elsewhere; the scene itself stays."""
+        tasks = [t for t in self.arm.tasks if t.startswith("cube-single-") and t[-1].isdigit()]
+        other = tasks[(tasks.index(task) + 1 + seed % (len(tasks) - 1)) % len(tasks)]
+        picture = self.arm.reset(other, seed + 1)
+        self.arm.reset(task, seed)
+        return picture
+
+
+class _Episode:
+    """State of one episode in the loop."""
+
+    def __init__(self, loop: Loop, goal_picture: np.ndarray, seed: int) -> None:
+        self._loop, self._seed, self._s = loop, seed, loop.settings
+        self._arm = loop.arm
+        self._goal = loop.imagination.encode(goal_picture)
+        self._stream = CommandStream(loop.robot.limits)
+        self._stream.reset(self._arm.joint_positions)
+        self._frames = self._plans = self._commands = 0
+        self._plan: Imagined | None = None
+        self._keys: PlanKeys | None = None
+        self._plan_stamp = 0.0
+        self._waiting: list[tuple[float, ActionChunk]] = []
+        self._chunk: ActionChunk | None = None
+        self._gripper = 0.0
+        self.predictions: list[float] = []
+        self.pictures: list[np.ndarray] = []
+
+    def tick(self) -> None:
+        """20 ms: sense, think, command, move."""
+        now = self._arm.time
+        if now >= self._frames * self._s.frame_period - 1e-9:
+            self._see(now)
+            self._frames += 1
+        if self._waiting and now >= self._waiting[0][0] - 1e-9:
+            self._chunk = self._waiting.pop(0)[1]
+            self._stream.adopt(self._chunk)
+        trajectory = self._stream.advance(now, 0.0)
+        if self._chunk is not None:
+            self._gripper = self._chunk.gripper_at(now + PHYSICS_PER_COMMAND * PHYSICS_STEP)
+        for i in range(PHYSICS_PER_COMMAND):
+            q, _, _ = trajectory.sample(now + (i + 1) * PHYSICS_STEP)
+            self._arm.step(q, self._gripper)
+
+    def _see(self, now: float) -> None:
+        plan_due = now >= self._plans * self._s.plan_period - 1e-9
+        chunk_due = self._frames % self._s.chunk_every == 0
+        if not plan_due and not chunk_due:
+            return
+        picture = self._arm.render()
+        self.pictures.append(picture)
+        frame = self._loop.policy.observe(picture)
+        if plan_due:
+            self._imagine(frame.latent, now)
+            self._plans += 1
+        if chunk_due:
+            chunk = self._act(frame, now)
+            self._waiting.append((now + self._s.delay, chunk))
+
+    def _imagine(self, latent: np.ndarray, now: float) -> None:
+        plan = self._loop.imagination.imagine(latent, self._goal, self._seed * 1000 + self._plans)
+        features = plan.features
+        if self._s.variant == "shuffled":
+            order = np.random.default_rng(self._seed).permutation(features.shape[1])
+            features = features[:, order]
+        self._plan, self._plan_stamp = plan, now
+        self._keys = self._loop.policy.set_plan(np.ascontiguousarray(features))
+        self.predictions.append(plan.time_to_goal)
+
+    def _act(self, frame: object, now: float) -> ActionChunk:
+        config, plan = self._loop.bundle.config, self._plan
+        assert plan is not None and self._keys is not None
+        age = now - self._plan_stamp
+        selection: Selection = select(plan.offsets, plan.dense, age, config.chunk_steps * config.step, config.distal_frames)
+        mask = selection.mask(len(plan.offsets))
+        if self._s.variant in ("masked", "none"):
+            mask[:] = False
+        proprio = Proprio(self._arm.joint_positions, self._arm.joint_velocities, self._arm.gripper_position)
+        out = self._loop.policy.act(self._keys, frame, proprio, mask, plan.offsets - age, self._prefix(now))
+        return ActionChunk(now, config.step, out.positions, np.clip(out.gripper, 0.0, 1.0))
+
+    def _prefix(self, now: float) -> np.ndarray | None:
+        """Actions that will have been commanded before the new chunk takes effect."""
+        step = self._loop.bundle.step
+        count = int(np.ceil(self._s.delay / step)) if self._s.prefix and self._chunk is not None else 0
+        times = now + step * np.arange(1, count + 1)
+        return np.array([[*self._stream.state_at(t)[0], self._chunk.gripper_at(t)] for t in times]) if count else None

@@ -1,0 +1,85 @@
+"""All networks together, and what they are trained to do."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from act2goal_ros.learning.batches import Batch
+from act2goal_ros.model.autoencoder import Autoencoder
+from act2goal_ros.model.config import ModelConfig
+from act2goal_ros.model.expert import ActionExpert
+from act2goal_ros.model.world_model import TemporalDistance, WorldModel
+
+PURE_NOISE = 0.75  # share of plans made in one pass from pure noise, as at run time
+FIRST_STEP = 0.5  # share of action samples at τ = 0
+CENTRE = (0.425, 0.0, 0.05)  # m, of the table: auxiliary labels are relative to it
+
+
+class System(nn.Module):
+    """Autoencoder, world model, temporal distance, action expert, and heads that exist in training only."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.autoencoder = Autoencoder(config)
+        self.world = WorldModel(config)
+        self.distance = TemporalDistance(config)
+        self.expert = ActionExpert(config)
+        self.cube_head = nn.Linear(config.expert_width, 3)
+        self.target_head = nn.Linear(config.world_width, 2)
+        self.register_buffer("centre", torch.tensor(CENTRE))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """`video` and `action` (flow matching), `distance`, `cube`, `target`; each a scalar."""
+        level = torch.where(torch.rand(len(batch.goal)) < PURE_NOISE, torch.ones(()), torch.rand(len(batch.goal)))
+        noise = torch.randn_like(batch.future)
+        mix = level.view(-1, 1, 1, 1, 1)
+        noisy = mix * noise + (1 - mix) * batch.future
+        velocity, features = self.world(noisy, batch.current, batch.goal, batch.offsets, level)
+        moved = (batch.future - batch.current.unsqueeze(1)).abs().mean(2, keepdim=True)
+        weight = 1 + 4 * moved
+        video = (weight * (velocity - (batch.future - noise)).square()).mean() / weight.mean()
+        views = len(batch.joints) // len(batch.goal)
+        action, cube = self._action_loss(batch, features, level.repeat_interleave(views), views)
+        target = self.target_head(features[:, -1, -1].mean(1)) * 0.1
+        arrival = torch.cat([self.distance(batch.current, batch.goal),
+                             self.distance(batch.live, batch.goal.repeat_interleave(views, 0))])
+        expected = torch.log1p(torch.cat([batch.arrival, batch.live_arrival]))
+        return {
+            "video": video,
+            "action": action,
+            "distance": functional.smooth_l1_loss(arrival, expected, beta=0.1),
+            "cube": 10 * (cube * 0.1 - (batch.cube - self.centre)).abs().mean(),
+            "target": 10 * (target - (batch.target[::views] - self.centre)[:, :2]).abs().mean(),
+        }
+
+    def _action_loss(self, batch: Batch, features: Tensor, level: Tensor, views: int) -> tuple[Tensor, Tensor]:
+        keys, values = self.expert.plan_keys(features)
+        plan = (keys.repeat_interleave(views, 0), values.repeat_interleave(views, 0))
+        live = self.expert.observe(batch.pictures)
+        state = (batch.joints, batch.velocities, batch.gripper)
+        context = self.expert.context(plan, batch.frame_mask, batch.frame_times, live, *state)
+        clean = self.expert.normalise(batch.actions, batch.joints)
+        tau = torch.where(torch.rand(len(clean)) < FIRST_STEP, torch.zeros(()), 0.95 * torch.rand(len(clean)))
+        mix = tau.view(-1, 1, 1)
+        noisy = (1 - mix) * torch.randn_like(clean) + mix * clean
+        predicted = self.expert.denoise(context, noisy, clean, batch.given_mask, batch.row_times, tau, level)
+        weight = (batch.weights * (1 - batch.given_mask)).unsqueeze(-1)
+        error = functional.smooth_l1_loss(predicted, clean, beta=0.1, reduction="none")
+        tokens = self.expert._live_tokens(live, *state)
+        return (weight * error).sum() / (weight.sum() * clean.shape[-1]).clamp(min=1.0), self.cube_head(tokens[:, -4:].mean(1))
+
+
+def save(path: Path, state: dict[str, object]) -> None:
+    """Writes a checkpoint so that either the old or the new one is there, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+def load(path: Path) -> dict[str, object]:
+    """A checkpoint's tensors and plain values; nothing in it is executed."""
+    return torch.load(path, map_location="cpu", weights_only=True)

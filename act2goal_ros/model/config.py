@@ -1,0 +1,89 @@
+"""Typed configuration of the models. No torch here: serving reads it too."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be; the message names the field, its value and the bound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes and time grid of autoencoder, world model and action expert. Steps are of `step` seconds."""
+
+    # time grid
+    step: float = 0.05
+    chunk_steps: int = 16  # P, proximal actions
+    vision_stride: int = 8  # r
+    dense_frames: int = 3  # frames at k * r: P / r of them and what the plan's age needs
+    distal_frames: int = 3  # M
+    spacing: str = "paper"
+    # pictures
+    camera_size: int = 128
+    image_size: int = 64  # of the autoencoder
+    latent_channels: int = 8
+    latent_size: int = 8
+    autoencoder_width: int = 32
+    # world model
+    blocks: int = 4
+    world_width: int = 192
+    world_heads: int = 6
+    patch: int = 2
+    # action expert
+    expert_width: int = 128
+    expert_heads: int = 4
+    live_width: int = 24
+    flow_steps: int = 4
+    prefix_steps: int = 4  # at most so many actions are given
+    joints: int = 6
+    joint_names: tuple[str, ...] = field(
+        default=(
+            "shoulder_pan_joint",
+            "shoulder_lift_joint",
+            "elbow_joint",
+            "wrist_1_joint",
+            "wrist_2_joint",
+            "wrist_3_joint",
+        )
+    )
+
+    def __post_init__(self) -> None:
+        if self.chunk_steps % self.vision_stride:
+            raise ConfigError(f"chunk_steps {self.chunk_steps} is not a multiple of vision_stride {self.vision_stride}")
+        if self.dense_frames * self.vision_stride < self.chunk_steps:
+            raise ConfigError(f"dense_frames {self.dense_frames} do not cover chunk_steps {self.chunk_steps}")
+        if len(self.joint_names) != self.joints:
+            raise ConfigError(f"{len(self.joint_names)} joint_names for {self.joints} joints")
+
+    @property
+    def frames(self) -> int:
+        """Imagined frames of a plan."""
+        return self.dense_frames + self.distal_frames
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of one latent frame."""
+        return (self.latent_size // self.patch) ** 2
+
+    @property
+    def action_size(self) -> int:
+        return self.joints + 1
+
+    @property
+    def dense_steps(self) -> int:
+        """Steps from the plan's start to its last dense frame."""
+        return self.dense_frames * self.vision_stride
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "ModelConfig":
+        unknown = set(values) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise ConfigError(f"unknown configuration fields {sorted(unknown)}")
+        return cls(**{**values, "joint_names": tuple(values["joint_names"])} if "joint_names" in values else values)
+
+
+PRESETS = {"tiny": ModelConfig()}

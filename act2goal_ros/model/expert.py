@@ -1,0 +1,213 @@
+"""Action expert: reads the plan block by block and turns it into joint trajectories by flow matching."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from act2goal_ros.model.config import ModelConfig
+from act2goal_ros.model.kinematics import ForwardKinematics
+from act2goal_ros.model.layers import (
+    Mlp,
+    Modulation,
+    ResidualConv,
+    TimeEmbedding,
+    attention,
+    fourier,
+    join_heads,
+    split_heads,
+)
+
+MASKED = -1e4
+
+
+class LiveTokens(NamedTuple):
+    """What the expert sees of the live frame: tokens (B, N, W) and key points (B, 2 K) in −1 .. 1."""
+
+    tokens: Tensor
+    points: Tensor
+
+
+class LiveEncoder(nn.Module):
+    """Camera picture (B, 3, 128, 128) in 0 .. 1 → tokens of a 4×4 grid and spatial-softmax key points."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        w = config.live_width
+        self.stem = nn.Sequential(nn.Conv2d(3, w, 7, 4, 3), ResidualConv(w), nn.SiLU(), nn.Conv2d(w, 2 * w, 3, 2, 1))
+        self.middle = nn.Sequential(ResidualConv(2 * w), nn.SiLU())
+        self.points = nn.Conv2d(2 * w, 32, 1)
+        self.deep = nn.Sequential(nn.Conv2d(2 * w, 4 * w, 3, 2, 1), ResidualConv(4 * w), nn.SiLU())
+        self.out = nn.Conv2d(4 * w, config.expert_width, 2, 2)
+        side = torch.linspace(-1, 1, config.camera_size // 8)
+        self.register_buffer("grid", torch.stack(torch.meshgrid(side, side, indexing="xy"), -1).reshape(-1, 2))
+        self.position = nn.Parameter(0.02 * torch.randn(1, (config.camera_size // 32) ** 2, config.expert_width))
+
+    def forward(self, pictures: Tensor) -> LiveTokens:
+        middle = self.middle(self.stem(pictures - 0.5))
+        weights = self.points(middle).flatten(2).softmax(-1)
+        points = (weights @ self.grid).flatten(1)
+        tokens = self.out(self.deep(middle)).flatten(2).transpose(1, 2) + self.position
+        return LiveTokens(tokens, points)
+
+
+class ExpertBlock(nn.Module):
+    """Self-attention over the actions, cross-attention to plan and live tokens, MLP."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.expert_width
+        self.heads = config.expert_heads
+        self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False) for _ in range(3))
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.query = nn.Linear(width, width)
+        self.live_key_value = nn.Linear(width, 2 * width)
+        self.cross_out = nn.Linear(width, width)
+        self.mlp = Mlp(width, 3 * width, width)
+        self.modulation = Modulation(width, 8)
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
+        """x (B, A, W); keys and values (B, heads, N, D) of plan and live tokens; mask (B, 1, 1, N) adds to the logits."""
+        shift1, scale1, gate1, scale2, gate2, shift3, scale3, gate3 = self.modulation(condition)
+        y = self.norms[0](x) * (1 + scale1) + shift1
+        query, key, value = (split_heads(part, self.heads) for part in self.qkv(y).chunk(3, -1))
+        x = x + (1 + gate1) * self.out(join_heads(attention(query, key, value)))
+        y = self.query(self.norms[1](x) * (1 + scale2))
+        x = x + (1 + gate2) * self.cross_out(join_heads(attention(split_heads(y, self.heads), keys, values, mask)))
+        return x + (1 + gate3) * self.mlp(self.norms[2](x) * (1 + scale3) + shift3)
+
+
+class ActionExpert(nn.Module):
+    """g_φ(c_w, c_p, ζ). Actions are normalised by `scale_actions`; row P.. are the distal ones, which are never executed.
+
+    It predicts the clean actions x̂₁ from the noisy ones x_τ = (1 − τ) ζ + τ x₁, the velocity being (x̂₁ − x_τ) / (1 − τ).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, rows = config.expert_width, config.chunk_steps + config.distal_frames
+        self.live = LiveEncoder(config)
+        self.kinematics = ForwardKinematics()
+        proprioception = 3 * config.joints + 1 + self.kinematics.outputs + 64
+        self.state = Mlp(proprioception, 2 * width, 4 * width)
+        self.plan_norm = nn.ModuleList(nn.LayerNorm(config.world_width) for _ in range(config.blocks))
+        self.plan_key_value = nn.ModuleList(nn.Linear(config.world_width, 2 * width) for _ in range(config.blocks))
+        self.spot = nn.Parameter(0.02 * torch.randn(1, 1, config.tokens, width))
+        self.frame_time = TimeEmbedding(width, extra=2)
+        self.row_time = TimeEmbedding(width, extra=1)
+        self.embed = nn.Linear(2 * config.action_size, width)
+        self.given = nn.Linear(1, width)
+        self.level = Mlp(64, width, width)
+        self.blocks = nn.ModuleList(ExpertBlock(config) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, config.action_size)
+        self.register_buffer("action_scale", torch.ones(rows, config.action_size))
+        self.register_buffer("velocity_scale", torch.ones(config.joints))
+
+    # once per plan
+    def plan_keys(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, L, F, T, W) → keys and values (B, L, F, T, E)."""
+        keys, values = [], []
+        for block in range(self.config.blocks):
+            pair = self.plan_key_value[block](self.plan_norm[block](features[:, block]))
+            key, value = pair.chunk(2, -1)
+            keys.append(key)
+            values.append(value)
+        return torch.stack(keys, 1) + self.spot.unsqueeze(1), torch.stack(values, 1)
+
+    # once per live frame
+    def observe(self, pictures: Tensor) -> LiveTokens:
+        """Pictures (B, 3, 128, 128) in 0 .. 1."""
+        return self.live(pictures)
+
+    # every tick
+    def context(
+        self,
+        plan: tuple[Tensor, Tensor],
+        frame_mask: Tensor,
+        frame_times: Tensor,
+        live: LiveTokens,
+        joints: Tensor,
+        velocities: Tensor,
+        gripper: Tensor,
+    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """Keys, values (a list per block, (B, heads, N, D)) and mask (B, 1, 1, N) of all that the actions attend to.
+
+        frame_mask (B, F) 1 = may be seen; frame_times (B, F) steps from now; joints (B, J) rad; velocities rad/s; gripper (B, 1).
+        """
+        dense = torch.zeros_like(frame_times)
+        dense[:, : self.config.dense_frames] = 1.0
+        time = self.frame_time(frame_times, dense, frame_times / 100.0).unsqueeze(2)
+        tokens = self._live_tokens(live, joints, velocities, gripper)
+        keys, values = [], []
+        heads = self.config.expert_heads
+        for i, block in enumerate(self.blocks):
+            live_key, live_value = block.live_key_value(tokens).chunk(2, -1)
+            plan_key = (plan[0][:, i] + time).flatten(1, 2)
+            plan_value = (plan[1][:, i] + time).flatten(1, 2)
+            keys.append(split_heads(torch.cat([plan_key, live_key], 1), heads))
+            values.append(split_heads(torch.cat([plan_value, live_value], 1), heads))
+        plan_mask = ((1.0 - frame_mask) * MASKED).unsqueeze(2).expand(-1, -1, self.config.tokens).flatten(1)
+        mask = torch.cat([plan_mask, torch.zeros_like(tokens[:, :, 0])], 1)
+        return keys, values, mask.unsqueeze(1).unsqueeze(1)
+
+    def _live_tokens(self, live: LiveTokens, joints: Tensor, velocities: Tensor, gripper: Tensor) -> Tensor:
+        state = torch.cat(
+            [joints.sin(), joints.cos(), velocities / self.velocity_scale, gripper, self.kinematics(joints), live.points], -1
+        )
+        return torch.cat([live.tokens, self.state(state).unflatten(-1, (4, -1))], 1)
+
+    def denoise(
+        self,
+        context: tuple[list[Tensor], list[Tensor], Tensor],
+        noisy: Tensor,
+        given: Tensor,
+        given_mask: Tensor,
+        row_times: Tensor,
+        action_level: Tensor,
+        plan_level: Tensor,
+    ) -> Tensor:
+        """x̂₁ (B, R, A) from noisy (B, R, A), given actions (B, R, A) where given_mask (B, R) is 1, row_times (B, R) steps from now.
+
+        action_level τ (B,) from 0 (noise) to 1; plan_level σ (B,) of the plan's features, 1 = one pass from pure noise.
+        """
+        keys, values, mask = context
+        known = given_mask.unsqueeze(-1)
+        mixed = torch.cat([torch.where(known > 0.5, given, noisy), given * known], -1)
+        distal = torch.zeros_like(row_times)
+        distal[:, self.config.chunk_steps :] = 1.0
+        x = self.embed(mixed) + self.given(known) + self.row_time(row_times, distal)
+        condition = self.level(torch.cat([fourier(action_level, longest=2.0), fourier(plan_level, longest=2.0)], -1))
+        for block, key, value in zip(self.blocks, keys, values, strict=True):
+            x = block(x, key, value, mask, condition)
+        return self.head(self.norm(x))
+
+    def normalise(self, actions: Tensor, joints: Tensor) -> Tensor:
+        """Absolute actions (B, R, A): joints rad and gripper 0 .. 1 → relative to joints (B, J), about unit variance."""
+        relative = torch.cat([actions[..., :-1] - joints.unsqueeze(1), 2 * actions[..., -1:] - 1], -1)
+        return relative / self.action_scale
+
+    def denormalise(self, actions: Tensor, joints: Tensor) -> Tensor:
+        """The inverse of `normalise`; the gripper is clipped to 0 .. 1."""
+        relative = actions * self.action_scale
+        return torch.cat([relative[..., :-1] + joints.unsqueeze(1), ((relative[..., -1:] + 1) / 2).clamp(0, 1)], -1)
+
+    def sample(
+        self,
+        context: tuple[list[Tensor], list[Tensor], Tensor],
+        noise: Tensor,
+        given: Tensor,
+        given_mask: Tensor,
+        row_times: Tensor,
+        plan_level: Tensor,
+    ) -> Tensor:
+        """Euler integration of the flow from `noise` (B, R, A) in `flow_steps` steps, unrolled."""
+        x = noise
+        steps = self.config.flow_steps
+        for n in range(steps):
+            tau = n / steps
+            clean = self.denoise(context, x, given, given_mask, row_times, torch.full_like(plan_level, tau), plan_level)
+            x = x + (clean - x) / (1 - tau) / steps
+        return torch.where(given_mask.unsqueeze(-1) > 0.5, given, x)

@@ -1,0 +1,112 @@
+"""A model on disk: ONNX networks and a manifest that vouches for them."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from act2goal_ros.model.config import ConfigError, ModelConfig
+from act2goal_ros.serving.imagination import Imagination, TimeToGoal
+from act2goal_ros.serving.policy import GoalPolicy
+from act2goal_ros.serving.runner import make_runner
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+NETWORKS = ("encode", "decode", "distance", "imagine", "plan_keys", "observe", "act")
+
+
+class ModelError(ValueError):
+    """A model that must not be used; the message names the file, the value and the bound."""
+
+
+class ModelBundle:
+    """Checked on loading: format, every file's SHA-256, robot and joints."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any], digest: str) -> None:
+        self.folder, self.manifest, self.hash = folder, manifest, digest
+        try:
+            self.config = ModelConfig.from_dict(manifest["config"])
+        except (KeyError, TypeError, ConfigError) as error:
+            raise ModelError(f"{folder / MANIFEST}: configuration cannot be used: {error}") from error
+        self._distance: TimeToGoal | None = None
+
+    @classmethod
+    def load(cls, folder: str | Path, robot: str | None = None) -> "ModelBundle":
+        """Reads and checks the model in `folder`; `robot` is the robot's model name it must have been made for."""
+        folder = Path(folder)
+        try:
+            contents = (folder / MANIFEST).read_bytes()
+            manifest = json.loads(contents)
+        except OSError as error:
+            raise ModelError(f"no model in {folder}: {error}") from error
+        except ValueError as error:
+            raise ModelError(f"{folder / MANIFEST} is not JSON: {error}") from error
+        if manifest.get("format") != FORMAT:
+            raise ModelError(f"{folder / MANIFEST}: format {manifest.get('format')!r}, this version reads {FORMAT}")
+        _check_files(folder, manifest.get("files", {}))
+        if robot is not None and robot not in manifest["robots"]:
+            raise ModelError(f"model {manifest['name']} is for {', '.join(manifest['robots'])}, not for robot '{robot}'")
+        return cls(folder, manifest, hashlib.sha256(contents).hexdigest())
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) of the camera pictures the policy was trained on."""
+        return self.config.camera_size, self.config.camera_size
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        return self.config.joint_names
+
+    @property
+    def step(self) -> float:
+        """Seconds between actions."""
+        return self.config.step
+
+    @property
+    def chunk_steps(self) -> int:
+        return self.config.chunk_steps
+
+    @property
+    def dense_offsets(self) -> tuple[int, ...]:
+        """Steps from the plan's start of its dense frames."""
+        return tuple(self.config.vision_stride * (k + 1) for k in range(self.config.dense_frames))
+
+    @property
+    def distal_frames(self) -> int:
+        return self.config.distal_frames
+
+    def imagination(self, backend: str = "auto", threads: int = 1) -> Imagination:
+        runners = {n: make_runner(self.folder / f"{n}.onnx", backend, threads) for n in ("encode", "decode", "distance", "imagine")}
+        return Imagination(self.config, runners)
+
+    def policy(self, backend: str = "auto", threads: int = 1) -> GoalPolicy:
+        runners = {n: make_runner(self.folder / f"{n}.onnx", backend, threads) for n in ("encode", "plan_keys", "observe", "act")}
+        return GoalPolicy(self.config, runners)
+
+    def time_to_goal(self, live: Any, goal: Any) -> float:
+        """Seconds from the live latent to the goal's, (C, H, W) each."""
+        if self._distance is None:
+            self._distance = TimeToGoal(self.config, make_runner(self.folder / "distance.onnx"))
+        return self._distance(live, goal)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_files(folder: Path, files: dict[str, str]) -> None:
+    missing = [f"{name}.onnx" for name in NETWORKS if f"{name}.onnx" not in files]
+    if missing:
+        raise ModelError(f"{folder / MANIFEST} does not list {', '.join(missing)}")
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise ModelError(f"{path} is missing, the manifest lists it")
+        found = file_hash(path)
+        if found != expected:
+            raise ModelError(f"{path}: SHA-256 is {found}, the manifest says {expected}")

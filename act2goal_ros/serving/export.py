@@ -1,0 +1,150 @@
+"""From trained networks to a model folder: ONNX files checked against torch, and a manifest."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from act2goal_ros.learning.system import System
+from act2goal_ros.model.expert import LiveTokens
+from act2goal_ros.serving.bundle import FORMAT, MANIFEST, file_hash
+from act2goal_ros.serving.runner import OnnxRunner
+
+TOLERANCE = 2e-3  # largest difference between ONNX Runtime and torch float32, in each output's own unit
+
+
+class ExportError(RuntimeError):
+    """An exported network that does not compute what the trained one does."""
+
+
+class _Encode(nn.Module):
+    def __init__(self, system: System) -> None:
+        super().__init__()
+        self.system = system
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.system.autoencoder.encode(pictures)
+
+
+class _Decode(_Encode):
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.system.autoencoder.decode(latents)
+
+
+class _Distance(_Encode):
+    def forward(self, current: Tensor, goal: Tensor) -> Tensor:
+        return self.system.distance(current, goal)
+
+
+class _Imagine(_Encode):
+    def forward(self, noise: Tensor, current: Tensor, goal: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        velocity, features = self.system.world(noise, current, goal, offsets, torch.ones_like(offsets[:, 0]))
+        return features, noise + velocity
+
+
+class _PlanKeys(_Encode):
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        return self.system.expert.plan_keys(features)
+
+
+class _Observe(_Encode):
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        live = self.system.expert.observe(pictures)
+        return live.tokens, live.points
+
+
+class _Act(_Encode):
+    def forward(
+        self,
+        keys: Tensor,
+        values: Tensor,
+        frame_mask: Tensor,
+        frame_times: Tensor,
+        tokens: Tensor,
+        points: Tensor,
+        joints: Tensor,
+        velocities: Tensor,
+        gripper: Tensor,
+        noise: Tensor,
+        given: Tensor,
+        given_mask: Tensor,
+        row_times: Tensor,
+    ) -> Tensor:
+        expert = self.system.expert
+        live = LiveTokens(tokens, points)
+        context = expert.context((keys, values), frame_mask, frame_times, live, joints, velocities, gripper)
+        known = expert.normalise(given, joints)
+        level = torch.ones_like(frame_mask[:, 0])
+        return expert.denormalise(expert.sample(context, noise, known, given_mask, row_times, level), joints)
+
+
+def _networks(system: System) -> dict[str, tuple[nn.Module, Sequence[str], Sequence[str], tuple[Tensor, ...]]]:
+    """Name → module, input names, output names, example inputs."""
+    c = system.config
+    latent = torch.randn(1, c.latent_channels, c.latent_size, c.latent_size)
+    frames = torch.randn(1, c.frames, *latent.shape[1:])
+    offsets = torch.linspace(8, 80, c.frames).unsqueeze(0)
+    rows = c.chunk_steps + c.distal_frames
+    features = torch.randn(1, c.blocks, c.frames, c.tokens, c.world_width)
+    with torch.no_grad():
+        keys, values = system.expert.plan_keys(features)
+        live = system.expert.observe(torch.rand(1, 3, c.camera_size, c.camera_size))
+    act = {
+        "keys": keys,
+        "values": values,
+        "frame_mask": torch.ones(1, c.frames),
+        "frame_times": offsets,
+        "tokens": live.tokens,
+        "points": live.points,
+        "joints": torch.randn(1, c.joints),
+        "velocities": torch.randn(1, c.joints),
+        "gripper": torch.rand(1, 1),
+        "noise": torch.randn(1, rows, c.action_size),
+        "given": torch.randn(1, rows, c.action_size),
+        "given_mask": (torch.arange(rows) < 2).float().unsqueeze(0),
+        "row_times": torch.arange(1.0, rows + 1).unsqueeze(0),
+    }
+    picture = torch.rand(1, 3, c.image_size, c.image_size)
+    return {
+        "encode": (_Encode(system), ["pictures"], ["latents"], (picture,)),
+        "decode": (_Decode(system), ["latents"], ["pictures"], (latent.expand(2, -1, -1, -1),)),
+        "distance": (_Distance(system), ["current", "goal"], ["log_steps"], (latent, latent.flip(1))),
+        "imagine": (_Imagine(system), ["noise", "current", "goal", "offsets"], ["features", "latents"],
+                    (frames, latent, latent.flip(1), offsets)),
+        "plan_keys": (_PlanKeys(system), ["features"], ["keys", "values"], (features,)),
+        "observe": (_Observe(system), ["pictures"], ["tokens", "points"], (torch.rand(1, 3, c.camera_size, c.camera_size),)),
+        "act": (_Act(system), list(act), ["actions"], tuple(act.values())),
+    }
+
+
+def export(system: System, folder: Path, description: dict[str, Any]) -> dict[str, float]:
+    """Writes the ONNX files and the manifest; returns each network's largest difference from torch."""
+    folder.mkdir(parents=True, exist_ok=True)
+    system.eval()
+    differences = {}
+    for name, (module, inputs, outputs, example) in _networks(system).items():
+        path = folder / f"{name}.onnx"
+        axes = {"latents": {0: "frames"}, "pictures": {0: "frames"}} if name == "decode" else None
+        torch.onnx.export(module.eval(), example, str(path), input_names=list(inputs), output_names=list(outputs),
+                          dynamic_axes=axes, opset_version=17, dynamo=False)
+        differences[name] = _difference(module, path, inputs, outputs, example)
+        if not differences[name] < TOLERANCE:
+            raise ExportError(f"{name}: ONNX Runtime differs from torch by {differences[name]:.2g}, at most {TOLERANCE:.2g} allowed")
+    files = {path.name: file_hash(path) for path in sorted(folder.glob("*.onnx"))}
+    manifest = {"format": FORMAT, **description, "config": system.config.to_dict(), "export_difference": differences, "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    return differences
+
+
+def _difference(
+    module: nn.Module, path: Path, inputs: Sequence[str], outputs: Sequence[str], example: tuple[Tensor, ...]
+) -> float:
+    with torch.no_grad():
+        expected = module(*example)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    found = OnnxRunner(path)({name: value.numpy() for name, value in zip(inputs, example, strict=True)})
+    return max(float(np.abs(found[name] - value.numpy()).max()) for name, value in zip(outputs, expected, strict=True))

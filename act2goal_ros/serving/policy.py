@@ -1,0 +1,106 @@
+"""The policy at run time: plan features, a live frame and proprioception in, a chunk of actions out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from act2goal_ros.model.config import ModelConfig
+from act2goal_ros.serving.imagination import picture_input
+from act2goal_ros.serving.runner import Runner
+
+NOISE_SEED = 0
+
+
+@dataclass(frozen=True)
+class PlanKeys:
+    """Keys and values of a plan's features, (1, L, F, T, E) each; computed once per plan."""
+
+    keys: np.ndarray
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class LiveFrame:
+    """An encoded camera frame; `latent` (C, h, w) is the autoencoder's."""
+
+    tokens: np.ndarray
+    points: np.ndarray
+    latent: np.ndarray
+
+
+@dataclass(frozen=True)
+class Proprio:
+    """Joints (J,) rad, velocities (J,) rad/s, gripper 0 open .. 1 closed."""
+
+    joints: np.ndarray
+    velocities: np.ndarray
+    gripper: float
+
+
+@dataclass(frozen=True)
+class PolicyOutput:
+    """positions (P, J) rad and gripper (P,) 0 .. 1, row k at (k + 1) steps from now; distal (M, J + 1), guidance only."""
+
+    positions: np.ndarray
+    gripper: np.ndarray
+    distal: np.ndarray
+
+
+class GoalPolicy:
+    """The action expert. Its noise is drawn once, so that the same input gives the same chunk."""
+
+    def __init__(self, config: ModelConfig, runners: Mapping[str, Runner]) -> None:
+        self.config, self._runners = config, runners
+        self.backend = runners["act"].backend
+        rows = config.chunk_steps + config.distal_frames
+        noise = np.random.default_rng(NOISE_SEED).standard_normal((1, rows, config.action_size), dtype=np.float32)
+        self._noise = 0.0 * noise
+
+    def set_plan(self, features: np.ndarray) -> PlanKeys:
+        """Features (L, F, T, W) → keys and values."""
+        out = self._runners["plan_keys"]({"features": features[None]})
+        return PlanKeys(out["keys"], out["values"])
+
+    def observe(self, image: np.ndarray, latent: np.ndarray | None = None) -> LiveFrame:
+        """(H, W, 3) uint8 RGB; `latent` where the caller has it already."""
+        seen = self._runners["observe"]({"pictures": picture_input(image, self.config.camera_size)})
+        if latent is None:
+            latent = self._runners["encode"]({"pictures": picture_input(image, self.config.image_size)})["latents"][0]
+        return LiveFrame(seen["tokens"], seen["points"], latent)
+
+    def act(
+        self,
+        plan: PlanKeys,
+        frame: LiveFrame,
+        proprio: Proprio,
+        mask: np.ndarray,
+        frame_times: np.ndarray,
+        prefix: np.ndarray | None = None,
+    ) -> PolicyOutput:
+        """mask (F,) bool: selected frames; frame_times (F,) s from now; prefix (d, J + 1): actions already committed, d ≤ prefix_steps."""
+        c, rows = self.config, self.config.chunk_steps + self.config.distal_frames
+        steps = (np.asarray(frame_times) / c.step).astype(np.float32)
+        given, given_mask = np.zeros((1, rows, c.action_size), np.float32), np.zeros((1, rows), np.float32)
+        if prefix is not None and len(prefix):
+            count = min(len(prefix), c.prefix_steps)
+            given[0, :count], given_mask[0, :count] = prefix[:count], 1.0
+        row_times = np.concatenate([np.arange(1, c.chunk_steps + 1), steps[c.dense_frames :]])
+        out = self._runners["act"](
+            {
+                "keys": plan.keys,
+                "values": plan.values,
+                "frame_mask": np.asarray(mask, np.float32)[None],
+                "frame_times": steps[None],
+                "tokens": frame.tokens,
+                "points": frame.points,
+                "joints": np.asarray(proprio.joints, np.float32)[None],
+                "velocities": np.asarray(proprio.velocities, np.float32)[None],
+                "gripper": np.float32([[proprio.gripper]]),
+                "noise": self._noise,
+                "given": given,
+                "given_mask": given_mask,
+                "row_times": row_times[None].astype(np.float32),
+            }
+        )["actions"][0].astype(float)
+        return PolicyOutput(out[: c.chunk_steps, :-1], out[: c.chunk_steps, -1], out[c.chunk_steps :])

@@ -1,0 +1,292 @@
+"""The simulated arm in real time: physics and control in one thread, the camera in another. No ROS in here.
+
+Rendering needs the one thread that owns the OpenGL context. So everything that renders (building, resetting, frames) runs in
+the camera thread; frames are rendered from a copy of the physics state, and physics goes on meanwhile.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from act2goal_ros.control.controller import JointTrajectoryController
+from act2goal_ros.control.gripper import GripperController
+
+if TYPE_CHECKING:
+    from act2goal_ros.sim.arm import SimulatedArm
+
+Picture = NDArray[np.uint8]
+Vector = NDArray[np.float64]
+STEP = 0.002  # s of physics
+MOST_BEHIND = 0.1  # s that physics may catch up; what is more is given up
+JUMP = 0.005  # s by which the clock may leave the monotonic one before that counts as a jump
+DRIFT = 0.01  # of the difference, taken over per wake-up
+STEPPED_START = 1.0  # s; 0 would mean "no time yet"
+CLOCK_RATE = 100.0  # Hz
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What is passed on how often, Hz; rounded to divisors of the physics rate."""
+
+    joints: float = 125.0
+    camera: float = 25.0
+    controller: float = 50.0
+    scene: float = 20.0
+
+    def every(self, name: str) -> int:
+        """Physics steps from one to the next."""
+        return max(1, round(1.0 / (float(getattr(self, name)) * STEP)))
+
+
+@dataclass(frozen=True)
+class Joints:
+    """Measured at `time`: arm (6,) rad and rad/s, gripper joint rad and rad/s."""
+
+    time: float
+    positions: Vector
+    velocities: Vector
+    gripper: float
+    gripper_velocity: float
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What only the simulation knows, at `time`."""
+
+    time: float
+    task: str
+    episode: int
+    episode_time: float
+    success: bool
+    success_once: bool
+    at_rest_and_released: bool
+    objects: Vector  # (n, 3) m
+    targets: Vector  # (n, 3) m
+
+
+class Listener(Protocol):
+    """Who is told; `image` in the camera thread, the rest in the physics thread."""
+
+    def clock(self, time: float) -> None:
+        """Only while stepped."""
+
+    def joints(self, joints: Joints) -> None:
+        """Measured joints."""
+
+    def controller(self, time: float) -> None:
+        """Time to pass the controller's state on."""
+
+    def scene(self, scene: Scene) -> None:
+        """For evaluation."""
+
+    def image(self, time: float, picture: Picture) -> None:
+        """A frame (H, W, 3) of the state at `time`."""
+
+    def failed(self, error: Exception) -> None:
+        """One of the threads ended by an error."""
+
+
+class Pacer:
+    """Says how many steps are due and how fast simulated time really runs; times from a monotonic clock."""
+
+    def __init__(self, now: float, speed: float = 1.0, window: float = 1.0) -> None:
+        self._step, self._speed, self._window = STEP / speed, speed, window
+        self.lost = 0.0  # s given up
+        self.factor = math.nan  # real-time factor over the last whole window
+        self.restart(now)
+
+    def restart(self, now: float) -> None:
+        """Goes on after a pause that is not to count."""
+        self.next = now + self._step  # when the next step ends
+        self._marked, self._steps = now, 0
+
+    def due(self, now: float) -> int:
+        """Steps that have ended by now; those more than MOST_BEHIND late are given up."""
+        behind = now - self.next - MOST_BEHIND
+        if behind > 0.0:
+            self.lost += behind
+            self.next += behind
+        steps = max(0, math.floor((now - self.next) / self._step) + 1)
+        self.next += steps * self._step
+        self._steps += steps
+        if now - self._marked >= self._window:
+            self.factor = self._steps * self._step / (now - self._marked)
+            self._marked, self._steps = now, 0
+        return steps
+
+
+class LiveArm:
+    """Runs an arm under a joint trajectory controller.
+
+    Use the controllers from another thread only under `lock`. `clock` gives the time of all stamps in s; with `stepped` the
+    simulation keeps its own time, `speed` s a second, and tells it at 100 Hz.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], SimulatedArm],
+        controller: JointTrajectoryController,
+        gripper: GripperController,
+        listener: Listener,
+        clock: Callable[[], float] = time.time,
+        rates: Rates | None = None,
+        stepped: bool = False,
+        speed: float = 1.0,
+    ) -> None:
+        self.lock = threading.Lock()
+        self.controller, self.gripper, self.skipped_frames = controller, gripper, 0
+        self.pacer = Pacer(time.monotonic(), speed if stepped else 1.0)
+        self._listener, self._clock, self._stepped = listener, clock, stepped
+        rates = rates or Rates()
+        self._every = {name: rates.every(name) for name in ("joints", "camera", "controller", "scene")}
+        self._camera = ThreadPoolExecutor(1, "camera")
+        self._frame: Future[None] | None = None
+        self._physics: threading.Thread | None = None
+        self._stopping, self._paused = threading.Event(), False
+        self._offset = clock() - time.monotonic()
+        self._steps = self.episode = 0
+        self.time = STEPPED_START if stepped else clock()  # the instant the physics stands at
+        self._arm = self._camera.submit(build).result()
+        self._shown = mujoco.MjData(self._arm.model)
+
+    @property
+    def tasks(self) -> list[str]:
+        """What reset() knows."""
+        return self._arm.tasks
+
+    @property
+    def running(self) -> bool:
+        """Whether physics runs."""
+        return self._physics is not None and self._physics.is_alive()
+
+    def reset(self, task: str | None, seed: int | None) -> Future[Picture]:
+        """Starts an episode at rest; gives the goal picture. ValueError in the future for an unknown task."""
+        return self._camera.submit(self._reset, task, seed)
+
+    def start(self) -> None:
+        """Lets physics run, the controller holding where the arm is. reset() must have been called."""
+        self._stopping.clear()
+        self._paused = True
+        self.time = self.time if self._stepped else self._clock()
+        self._settle()
+        self._physics = threading.Thread(target=self._run, name="physics", daemon=True)
+        self._physics.start()
+
+    def stop(self) -> None:
+        """Stops physics where it is; an action goal still running is aborted."""
+        self._stopping.set()
+        if self._physics is not None:
+            self._physics.join()
+        if self._frame is not None:
+            self._frame.result()
+        self.controller.activate(self.time, self._arm.joint_positions)
+
+    def close(self) -> None:
+        """Ends both threads."""
+        self.stop()
+        self._camera.submit(self._arm.close).result()
+        self._camera.shutdown()
+
+    def measure(self) -> Joints:
+        """Where the joints are."""
+        return self._joints
+
+    def _reset(self, task: str | None, seed: int | None) -> Picture:
+        with self.lock:
+            picture = self._arm.reset(task, seed)
+            self.episode += 1
+            self._success_once, self._since = False, self.time
+            self.gripper.reset(self._gripper_position())
+            self._settle()
+            self._paused = True
+        return picture
+
+    def _settle(self) -> None:
+        """The controller holds where the arm is."""
+        arm = self._arm
+        self._joints = Joints(self.time, arm.joint_positions, arm.joint_velocities, self._gripper_position(), 0.0)
+        self.controller.activate(self.time, self._joints.positions)
+
+    def _gripper_position(self) -> float:
+        gripper = self.gripper
+        return gripper.open_at + self._arm.gripper_position * (gripper.closed_at - gripper.open_at)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                now = time.monotonic()
+                if self._paused:
+                    self._paused = False
+                    self.pacer.restart(now)
+                self._catch_up(now)
+                time.sleep(max(0.0, self.pacer.next - time.monotonic()))
+        except Exception as error:  # noqa: BLE001: a dead thread must be told, whatever ended it
+            self._listener.failed(error)
+
+    def _catch_up(self, now: float) -> None:
+        steps = self.pacer.due(now)
+        difference = self._clock() - time.monotonic() - self._offset
+        self._offset += difference if abs(difference) > JUMP else DRIFT * difference
+        for remaining in range(steps - 1, -1, -1):
+            ended = self.pacer.next + self._offset - (remaining + 1) * STEP
+            self._step(self.time + STEP if self._stepped else ended)
+
+    def _step(self, ended: float) -> None:
+        with self.lock:
+            before = self._joints
+            command = self.controller.update(ended - STEP, before.positions, before.velocities)
+            self._arm.step(command, self.gripper.fraction)
+            gripper = self._gripper_position()
+            speed = (gripper - before.gripper) / STEP
+            self._joints = Joints(ended, self._arm.joint_positions, self._arm.joint_velocities, gripper, speed)
+            self.gripper.update(ended, gripper, speed)
+            self.time = ended
+            self._steps += 1
+            scene = self._scene() if self._is_turn("scene") else None
+            if self._is_turn("camera"):
+                self._take_frame(ended)
+        self._tell(scene)
+
+    def _is_turn(self, name: str) -> bool:
+        return self._steps % self._every[name] == 0
+
+    def _tell(self, scene: Scene | None) -> None:
+        if self._stepped and self._steps % round(1.0 / (CLOCK_RATE * STEP)) == 0:
+            self._listener.clock(self.time)
+        if self._is_turn("joints"):
+            self._listener.joints(self._joints)
+        if self._is_turn("controller"):
+            self._listener.controller(self.time)
+        if scene is not None:
+            self._listener.scene(scene)
+
+    def _scene(self) -> Scene:
+        arm = self._arm
+        success = arm.success()
+        self._success_once |= success
+        done = success and arm.at_rest_and_released()
+        since, objects, targets = self.time - self._since, arm.object_positions, arm.target_positions
+        return Scene(self.time, arm.task, self.episode, since, success, self._success_once, done, objects, targets)
+
+    def _take_frame(self, time: float) -> None:
+        if self._frame is not None and not self._frame.done():
+            self.skipped_frames += 1
+            return
+        mujoco.mj_copyData(self._shown, self._arm.model, self._arm.data)
+        self._frame = self._camera.submit(self._show, time)
+
+    def _show(self, time: float) -> None:
+        try:
+            self._listener.image(time, self._arm.render(self._shown))
+        except Exception as error:  # noqa: BLE001: as in _run
+            self._listener.failed(error)
