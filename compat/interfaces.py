@@ -62,7 +62,8 @@ def build(package: Path, name: str, prefix: Path, jobs: int) -> bool:
     environment = os.environ | {"AMENT_PREFIX_PATH": str(prefix), "PATH": f"{prefix}/bin:{os.environ['PATH']}"}
     with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
         configure = ["cmake", "-G", "Ninja", "-S", package, "-B", folder, f"-DCMAKE_INSTALL_PREFIX={prefix}",
-                     "-DBUILD_TESTING=OFF", "-DCMAKE_BUILD_TYPE=Release", f"-DPython3_EXECUTABLE={sys.executable}"]
+                     "-DBUILD_TESTING=OFF", "-DPYTHON_ONLY=ON", "-DCMAKE_C_FLAGS=-O1", "-DCMAKE_CXX_FLAGS=-O1",
+                     f"-DPython3_EXECUTABLE={sys.executable}"]
         for command in (configure, ["cmake", "--build", folder, "-j", str(jobs)], ["cmake", "--install", folder]):
             done = subprocess.run([str(part) for part in command], env=environment, text=True,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

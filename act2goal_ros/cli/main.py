@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
+from pathlib import Path
 
 import click
 
@@ -25,6 +27,14 @@ class Subcommands(click.Group):
         module = importlib.import_module(f"act2goal_ros.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Describe every subcommand by its module's docstring, so that help imports none of them."""
+        folder = Path(__file__).parent
+        names = self.list_commands(ctx)
+        texts = [ast.get_docstring(ast.parse((folder / f"{name.replace('-', '_')}.py").read_text())) for name in names]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, (text or "").partition("\n")[0]) for name, text in zip(names, texts, strict=True)])
 
 
 @click.group(cls=Subcommands, context_settings={"help_option_names": ["-h", "--help"]})
