@@ -83,9 +83,11 @@ class Probe:
         status = self.status(node)
         return {} if status is None else {v.key: v.value for v in status.values}
 
-    def wait_active(self, node: str, seconds: float = 20.0) -> None:
+    def wait_active(self, node: str, seconds: float = 60.0) -> None:
         """Waits until a node says it is active."""
-        wait_for(lambda: self.values(node).get("state") == "active", seconds, f"{node} active; {self.status(node)}")
+        wait_for(
+            lambda: self.values(node).get("state") == "active", seconds, lambda: f"{node} active: {self.status(node)}"
+        )
 
     def close(self) -> None:
         """Ends the node."""
@@ -93,11 +95,11 @@ class Probe:
         self._thread.join(2.0)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 10.0, what: str = "condition") -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 10.0, what: str | Callable[[], str] = "") -> Any:
     """Waits until the condition is true and returns its value; fails naming what was waited for."""
     end = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < end, f"waited {seconds} s for {what}"
+        assert time.monotonic() < end, f"waited {seconds} s for {what() if callable(what) else what}"
         time.sleep(0.01)
     return value
 
@@ -110,7 +112,7 @@ def running(
     parameters: dict[str, Any] | None = None,
     environment: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """Runs a node module in a process of its own that starts itself; its output goes to the file `log`."""
+    """Runs a node module (and its arguments) in a process of its own that starts itself; its output goes to the file `log`."""
     settings = [
         part for k, v in {"autostart": True, **(parameters or {})}.items() for part in ("-p", f"{k}:={_text(v)}")
     ]
@@ -123,7 +125,7 @@ def running(
     }
     with log.open("a") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, "--ros-args", *settings],
+            [sys.executable, "-m", *module.split(), "--ros-args", *settings],
             stdout=output,
             stderr=output,
             text=True,

@@ -66,7 +66,7 @@ def recording(tmp_path, **parameters):
     """A running recorder and a graph that it hears."""
     domain = new_domain()
     graph = Graph(domain)
-    settings = {"directory": tmp_path / "rollouts", "min_free_gb": 0.0, "tail": 0.2, "flush_period": 0.1, **parameters}
+    settings = {"directory": tmp_path / "rollouts", "min_free_gb": 0.0, "tail": 0.2, "flush_period": 0.1, "nice": 0, **parameters}
     try:
         with running(MODULE, domain, tmp_path / "log", settings) as process:
             graph.probe.wait_active("rollouts")
