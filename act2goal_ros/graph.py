@@ -1,0 +1,230 @@
+"""The one description of the graph: which nodes, in what order, with which parameters, remappings and environment.
+
+launch/bringup.launch.py and launcher.py both read it; there is no second list of nodes. Nothing here imports rclpy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from act2goal_ros import paths
+
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+BOOLEAN = ("true", "false")
+
+
+class GraphError(ValueError):
+    """An argument or a parameter file that does not fit; the message names it and what is allowed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Argument:
+    """One launch argument, given as name:=value."""
+
+    name: str
+    default: str
+    description: str
+    choices: tuple[str, ...] = ()
+
+    def check(self, value: str) -> str:
+        """Return the value in its normal form; raise GraphError where it is none of the choices."""
+        if self.choices == BOOLEAN and value.lower() in TRUE + FALSE:
+            return BOOLEAN[value.lower() in FALSE]
+        if self.choices and value not in self.choices:
+            raise GraphError(f"argument {self.name}:={value} is none of {', '.join(self.choices)}")
+        return value
+
+
+ARGUMENTS = (
+    Argument(
+        name="robot",
+        default="",
+        description="file in config/robots/ (without .yaml) or path of one; empty: ur5e_sim with sim:=true, else ur5e",
+    ),
+    Argument(
+        name="sim", default="true", choices=BOOLEAN, description="start the simulated arm; false: a real driver is running"
+    ),
+    Argument(
+        name="camera",
+        default="",
+        description="source the camera node reads: device (/dev/video0), video file, picture or stream address; "
+        "empty: no camera node, the simulated arm or a camera's own driver publishes image_raw",
+    ),
+    Argument(name="model", default="act2goal-tiny", description="folder in models/ or path of a model's folder"),
+    Argument(
+        name="backend",
+        default="auto",
+        choices=("auto", "onnxruntime", "tensorrt", "cuda"),
+        description="what runs the networks",
+    ),
+    Argument(name="goal_image", default="", description="picture of the goal to start with; empty: wait for one"),
+    Argument(
+        name="use_sim_time",
+        default="false",
+        choices=BOOLEAN,
+        description="take time from /clock; with sim:=true the simulated arm is stepped and publishes it",
+    ),
+    Argument(name="namespace", default="", description="namespace of all nodes and relative topics; empty: none"),
+    Argument(name="record", default="true", choices=BOOLEAN, description="record every rollout as a rosbag2 MCAP"),
+    Argument(
+        name="discovery",
+        default="localhost",
+        choices=("localhost", "subnet"),
+        description="who may find the nodes: this machine only, or the local network",
+    ),
+    Argument(name="task", default="cube-single-1", description="task of the simulated arm's first episode"),
+    Argument(name="params", default="", description="YAML file of ROS parameters that override all others"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Checked launch arguments."""
+
+    robot: str
+    sim: bool
+    camera: str
+    model: str
+    backend: str
+    goal_image: str
+    use_sim_time: bool
+    namespace: str
+    record: bool
+    discovery: str
+    task: str
+    params: str
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str]) -> Settings:
+        """Return settings from name → value, defaults for the rest.
+
+        Raises GraphError for an unknown name, a value that is none of the choices, or a file that does not exist.
+        """
+        known = {argument.name: argument for argument in ARGUMENTS}
+        for name in given:
+            if name not in known:
+                raise GraphError(f"unknown argument {name}; known are {', '.join(known)}")
+        values: dict[str, Any] = {name: known[name].check(given.get(name, known[name].default)) for name in known}
+        for name, argument in known.items():
+            if argument.choices == BOOLEAN:
+                values[name] = values[name] == "true"
+        values["robot"] = values["robot"] or ("ur5e_sim" if values["sim"] else "ur5e")
+        values["namespace"] = values["namespace"].strip("/")
+        for name in ("goal_image", "params"):
+            if values[name] and not Path(values[name]).expanduser().is_file():
+                raise GraphError(f"argument {name}:={values[name]}: there is no such file")
+            values[name] = values[name] and str(Path(values[name]).expanduser().resolve())
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSpec:
+    """One node of the graph; its name is its executable's.
+
+    overrides are the parameters the launch arguments set. A node that ends is started again (respawn) until it fails
+    too often; then the launch ends too if the node is required.
+    """
+
+    executable: str
+    parameters: Path
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    remappings: tuple[tuple[str, str], ...] = ()
+    required: bool = True
+    respawn: bool = True
+
+
+def nodes(settings: Settings) -> tuple[NodeSpec, ...]:
+    """Return the nodes to start, in the order of starting; they are stopped in the reverse order."""
+    networks = {"model": settings.model, "backend": settings.backend}
+    robot = {"robot": settings.robot}
+    overrides: dict[str, dict[str, Any]] = {}
+    if settings.sim:
+        overrides["simulated_arm"] = robot | {"task": settings.task, "stepped": settings.use_sim_time}
+    if settings.camera:
+        overrides["camera"] = {"source": settings.camera}
+    overrides["goal"] = robot | {"image": settings.goal_image}
+    overrides["imagination"] = networks
+    overrides["msth"] = {"model": settings.model}
+    overrides["policy"] = networks | robot
+    overrides["rollouts"] = robot | {"enabled": settings.record}
+    overrides["supervisor"] = robot | {"nodes": list(overrides)}
+    config = paths.share() / "config"
+    return tuple(
+        NodeSpec(
+            executable=name,
+            parameters=config / f"{name}.yaml",
+            overrides=values | ({"use_sim_time": True} if settings.use_sim_time else {}),
+            required=name not in ("camera", "rollouts"),
+        )
+        for name, values in overrides.items()
+    )
+
+
+def parameters(node: NodeSpec, settings: Settings) -> dict[str, Any]:
+    """Return a node's parameters: its file in config/, over it the launch arguments, over them the file `params`.
+
+    Raises GraphError for a file that cannot be read or is no ROS parameter file, or that names a node of no graph.
+    """
+    merged = _of_node(_read(node.parameters), node.executable) | dict(node.overrides)
+    if settings.params:
+        content = _read(Path(settings.params))
+        known = {spec.executable for spec in nodes(settings)} | {"**", "*", "camera", "simulated_arm"}
+        for key in content:
+            if key.rsplit("/", 1)[-1] not in known:
+                raise GraphError(f"{settings.params}: no node fits '{key}'; known are {', '.join(sorted(known - {'*'}))}")
+        merged |= _of_node(content, node.executable)
+    return merged
+
+
+def write_parameters(node: NodeSpec, settings: Settings, folder: Path) -> Path:
+    """Write a node's merged parameters as one ROS parameter file into folder and return its path."""
+    path = folder / f"{node.executable}.yaml"
+    path.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters(node, settings)}}, sort_keys=False))
+    return path
+
+
+def environment(settings: Settings, given: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment variables the nodes need beside those given.
+
+    Fast DDS gets a shared-memory segment large enough for images; with discovery localhost it also opens no socket
+    on any other interface. A profile of the user's own stays in force.
+    """
+    variables = {
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": settings.discovery.upper(),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+        "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
+    }
+    profile = str(paths.share() / "config" / f"fastdds_{settings.discovery}.xml")
+    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # Fast DDS 3, Fast DDS 2
+    if not any(given.get(name) for name in names):
+        variables |= dict.fromkeys(names, profile)
+    return variables
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise GraphError(f"parameter file {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise GraphError(f"parameter file {path}: holds a {type(content).__name__}, expected nodes with ros__parameters")
+    for key, entry in content.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("ros__parameters"), dict):
+            raise GraphError(f"parameter file {path}: '{key}' holds no ros__parameters")
+    return content
+
+
+def _of_node(content: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key in sorted(content, key=lambda key: key.rsplit("/", 1)[-1] == name):  # wildcards first, the node's own last
+        if key.rsplit("/", 1)[-1] in ("*", "**", name):
+            found |= content[key]["ros__parameters"]
+    return found
