@@ -44,10 +44,10 @@ class JerkPath:
         if s <= 0.0 or s >= self.times[-1]:
             k = 0 if s <= 0.0 else -1
             return self.q[k].copy(), self.v[k].copy(), self.a[k].copy()
-        k = bisect_right(self.times, s) - 1  # type: ignore[arg-type]
+        k = bisect_right(self.times, s) - 1
         s -= float(self.times[k])
         a, j = self.a[k], self.jerk[k]
-        return self.q[k] + s * (self.v[k] + s * (a / 2 + s * j / 6)), self.v[k] + s * (a + s * j / 2), a + s * j
+        return (self.q[k] + s * (self.v[k] + s * (a / 2 + s * j / 6)), self.v[k] + s * (a + s * j / 2), a + s * j)
 
     def trajectory(self, time: float) -> Trajectory:
         """The rest of the path from an absolute time on, as points."""
@@ -57,9 +57,21 @@ class JerkPath:
         times = np.concatenate([[0.0], (self.start - time) + self.times[first:]])
         return Trajectory(time, times, *points)
 
+    def clearly_inside(self, limits: JointLimits) -> bool:
+        """True only when positions and velocities keep the limits by bounds that are cheap to compute."""
+        h = np.diff(self.times)
+        if len(h) == 0:
+            return bool((self.q > limits.lower).all() and (self.q < limits.upper).all())
+        # A velocity leaves the chord between its knots by at most |jerk| h² / 8, a position by at most |v| h / 2 and that.
+        bulge = float((np.abs(self.jerk).max(axis=1) * h * h).max()) / 8
+        speed = np.abs(self.v).max(axis=0) + bulge
+        reach = speed * (float(h.max()) / 2)
+        inside = (speed <= limits.velocity) & (self.q.min(axis=0) - reach >= limits.lower)
+        return bool((inside & (self.q.max(axis=0) + reach <= limits.upper)).all())
+
     def extremes(self) -> tuple[Array, Array, Array]:
         """Lowest position, highest position, highest |velocity| (J,) on the path, exact."""
-        low, high, speed = self.q.min(axis=0), self.q.max(axis=0), np.abs(self.v).max(axis=0)
+        low, high, speed = (self.q.min(axis=0), self.q.max(axis=0), np.abs(self.v).max(axis=0))
         if len(self.jerk) == 0:
             return low, high, speed
         h = np.diff(self.times)[:, None]

@@ -57,7 +57,7 @@ class JointLimits:
         if not np.isfinite(positions).all():
             j = int(np.argwhere(~np.isfinite(positions))[0][-1])
             return f"{self.names[j]} is not finite"
-        low, high = positions < self.lower - tolerance, positions > self.upper + tolerance
+        low, high = (positions < self.lower - tolerance, positions > self.upper + tolerance)
         if not (low.any() or high.any()):
             return None
         index = tuple(int(i) for i in np.argwhere(low | high)[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from act2goal_ros import paths
 from act2goal_ros.control.limits import JointLimits
 
 CONTROLLER_MODES = ("auto", "splice", "desired_state", "measured_state")
@@ -112,23 +112,12 @@ class RobotConfig:
             raise RobotError(f"{path}: {detail}") from error
 
 
-def config_directory() -> Path:
-    """The `config` folder: of the source tree, else of the installed package's share folder."""
-    package = Path(__file__).resolve().parents[1]
-    candidates = [package.parent / "config", Path(sys.prefix) / "share" / "act2goal_ros" / "config"]
-    candidates += [parent / "share" / "act2goal_ros" / "config" for parent in package.parents]
-    for candidate in candidates:
-        if (candidate / "robots").is_dir():
-            return candidate
-    raise RobotError("no config folder found; looked in " + ", ".join(str(c) for c in candidates[:2]))
-
-
 def find_robot_file(path_or_name: str | Path) -> Path:
     """Path of a robot file given as a path or as a bare name. Raises RobotError naming the robots there are."""
     path = Path(path_or_name)
     if path.is_file():
         return path
-    folder = config_directory() / "robots"
+    folder = paths.share() / "config" / "robots"
     named = folder / f"{path_or_name}.yaml"
     if named.is_file():
         return named
@@ -138,9 +127,9 @@ def find_robot_file(path_or_name: str | Path) -> Path:
 
 def _parse(data: Any) -> RobotConfig:
     if not isinstance(data, dict):
-        raise ValueError(f"must be a mapping, is {type(data).__name__}")
+        raise ValueError(f"must be a mapping, is {type(data).__name__}")  # noqa: TRY004 - a fault of the file
     _reject_unknown(data, {"name", "joints", "joint_states_topic", "controller", "gripper", "camera"}, "robot")
-    controller, gripper = _section(ControllerConfig, data, "controller"), _section(GripperConfig, data, "gripper")
+    controller, gripper = (_section(ControllerConfig, data, "controller"), _section(GripperConfig, data, "gripper"))
     _one_of("controller.mode", controller.mode, CONTROLLER_MODES)
     _one_of("gripper.interface", gripper.interface, GRIPPER_INTERFACES)
     if gripper.open == gripper.closed:

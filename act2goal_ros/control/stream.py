@@ -6,7 +6,7 @@ import math
 from collections import deque
 
 import numpy as np
-import ruckig
+import ruckig  # type: ignore[import-not-found, unused-ignore]
 from numpy.typing import NDArray
 
 from act2goal_ros.control.chunk import ActionChunk
@@ -17,7 +17,8 @@ from act2goal_ros.control.trajectory import Trajectory
 Array = NDArray[np.float64]
 MARGIN = 0.98  # of velocity, acceleration and jerk limits, for motion towards a chunk
 STOP_MARGIN = 0.998  # the same for braking
-WINDOWS = (0.1, 0.15, 0.22, 0.33, 0.5)  # s in which a joint may meet the chunk; the first that keeps the limits is taken
+# s in which a joint may meet the chunk; the first that keeps the limits is taken
+WINDOWS = (0.1, 0.15, 0.22, 0.33, 0.5)
 PREVIEW = 0.4  # s of the chunk that count for the next piece
 MEETINGS = (0.02, 0.64, 6)  # s, s, halvings: where the time at which a far joint meets the chunk is searched
 HISTORY = 1.5  # s of what was commanded that stays known
@@ -47,7 +48,7 @@ class CommandStream:
         self._joiner = _Joiner(self._follow)
         self._joints = np.arange(len(limits))
         self._durations = np.full(self.steps, self.step)
-        self._knots = self.step * np.arange(self.steps + 1)
+        self._knots: Array = self.step * np.arange(self.steps + 1, dtype=np.float64)
         self._chunk: ActionChunk | None = None
         self._paths: deque[JerkPath] = deque()
         self._follow_until = -math.inf
@@ -63,7 +64,15 @@ class CommandStream:
             raise ValueError(f"stream: {problem}")
         self._paths.clear()
         self._paths.append(rest(0.0, q))
-        self._chunk, self._now, self._follow_until, self.scaling = None, now, -math.inf, 1.0
+        self._chunk, self._now, self._follow_until, self.scaling = (None, now, -math.inf, 1.0)
+
+    def take_over(self, q: Array, v: Array, time: float) -> None:
+        """What moves is elsewhere: at q (J,) with velocities v (J,) at an absolute time. Commits a stop from there."""
+        bound = self.limits.velocity
+        state = (np.clip(q, self.limits.lower, self.limits.upper), np.clip(v, -bound, bound), np.zeros(len(bound)))
+        self._paths.clear()
+        self._paths.append(stop(time, state, self._braking))
+        self._follow_until = -math.inf
 
     @property
     def chunk(self) -> ActionChunk | None:
@@ -118,6 +127,10 @@ class CommandStream:
         """Commits the quickest stop within limits from the committed state at now + lead, and returns it."""
         start = self._splice_time(now, lead)
         return self._brake(start, self.state_at(start))
+
+    def resend(self, now: float, lead: float) -> Trajectory:
+        """What is committed from now + lead on, unchanged."""
+        return self.committed(self._splice_time(now, lead))
 
     def committed(self, time: float) -> Trajectory:
         """All that is committed from an absolute time on, as one trajectory that starts there."""
@@ -188,9 +201,7 @@ class CommandStream:
         braked = stop(0.0, state, self._braking)
         return np.array([braked.state_at(t)[2] for t in self._knots.tolist()])
 
-    def _replace(
-        self, state: State, jerk: Array, joints: NDArray[np.bool_], knots: Array
-    ) -> tuple[Array, State]:
+    def _replace(self, state: State, jerk: Array, joints: NDArray[np.bool_], knots: Array) -> tuple[Array, State]:
         """The jerks with those of `joints` leading from knot to knot of accelerations instead, and the state after."""
         jerk = np.where(joints, np.diff(knots, axis=0) / self.step, jerk)
         path = integrate(0.0, state, self._durations, jerk)
@@ -199,14 +210,14 @@ class CommandStream:
     def _with_tail(self, start: float, state: State, jerk: Array, end: State) -> JerkPath:
         """The path under jerks (steps, J), which lead to the state `end`, then the quickest stop."""
         durations, braking = stop_jerks(end, self._braking)
-        path = integrate(
-            start, state, np.concatenate([self._durations, durations]), np.concatenate([jerk, braking])
-        )
+        path = integrate(start, state, np.concatenate([self._durations, durations]), np.concatenate([jerk, braking]))
         path.v[-1], path.a[-1] = 0.0, 0.0  # rounding
         return path
 
     def _violations(self, path: JerkPath) -> NDArray[np.bool_]:
         """(J,): which joints leave position, velocity or acceleration limits anywhere on the path."""
+        if path.clearly_inside(self.limits) and (np.abs(path.a) <= self.limits.acceleration).all():
+            return np.zeros(len(self.limits), np.bool_)
         low, high, speed = path.extremes()
         bad = (low < self.limits.lower) | (high > self.limits.upper) | ~(speed <= self.limits.velocity)
         return np.asarray(bad | (np.abs(path.a) > self.limits.acceleration).any(axis=0))
@@ -221,12 +232,14 @@ class _Filter:
 
     def __init__(self, step: float, wanted: int) -> None:
         n = max(round(PREVIEW / step), wanted)
-        self.offsets = step * np.arange(1, n + 1)
+        self.offsets: Array = step * np.arange(1, n + 1, dtype=np.float64)
         since = np.maximum(np.subtract.outer(np.arange(1, n + 1), np.arange(n)), 0) * step  # start of each jerk
         after = np.maximum(since - step, 0.0)
         by_jerk = [np.eye(n), since - after, (since**2 - after**2) / 2, (since**3 - after**3) / 6]
         t, zero = self.offsets, np.zeros(n)
-        by_state = [np.stack(columns, axis=1) for columns in ((zero, zero), (zero, zero + 1), (zero + 1, t), (t, t * t / 2))]
+        by_state = [
+            np.stack(columns, axis=1) for columns in ((zero, zero), (zero, zero + 1), (zero + 1, t), (t, t * t / 2))
+        ]
         to_v, to_q = by_jerk[2], by_jerk[3]
         levels = []
         for window in WINDOWS:
@@ -266,7 +279,7 @@ class _Joiner:
         """
         early, late = (np.full(len(self._limits), bound) for bound in MEETINGS[:2])
         for _ in range(MEETINGS[2]):
-            meet = (early + late) / 2
+            meet: Array = np.asarray((early + late) / 2, np.float64)
             trajectory = self._solve(state, start, chunk, meet)
             if trajectory is None:
                 return None
@@ -287,7 +300,7 @@ class _Joiner:
         request = ruckig.InputParameter(len(limits))
         request.synchronization = ruckig.Synchronization.No
         request.current_position = [0.0] * len(limits)  # relative: large positions cost no precision
-        request.current_velocity, request.current_acceleration = state[1].tolist(), state[2].tolist()
+        request.current_velocity, request.current_acceleration = (state[1].tolist(), state[2].tolist())
         request.target_position = (q - state[0]).tolist()
         request.target_velocity = np.clip(qd, -0.99 * limits.velocity, 0.99 * limits.velocity).tolist()
         request.max_velocity = limits.velocity.tolist()

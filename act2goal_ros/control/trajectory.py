@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+BISECTIONS = 40
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,10 @@ class Trajectory:
         s = time - self.start
         zero = np.zeros(self.positions.shape[1])
         if s < self.times[0] or s > self.times[-1]:
-            return self.positions[0 if s < self.times[0] else -1].copy(), zero, zero.copy()
+            return (self.positions[0 if s < self.times[0] else -1].copy(), zero, zero.copy())
         if len(self.times) == 1:
             return self._point(0)
-        k = min(bisect_right(self.times, s), len(self.times) - 1) - 1  # type: ignore[arg-type]
+        k = min(bisect_right(self.times, s), len(self.times) - 1) - 1
         c = self._coefficients(k)
         s -= float(self.times[k])
         position = ((((c[5] * s + c[4]) * s + c[3]) * s + c[2]) * s + c[1]) * s + c[0]
@@ -65,31 +67,29 @@ class Trajectory:
         return position, velocity, acceleration
 
     def peaks(self) -> tuple[Array, Array, Array]:
-        """Largest |velocity|, |acceleration|, |jerk| (J,) anywhere on the polynomials, from their exact extrema."""
+        """Largest |velocity|, |acceleration|, |jerk| (J,) anywhere on the polynomials, from their extrema."""
         zero = np.zeros(self.positions.shape[1])
         if len(self.times) == 1:
             _, v, a = self._point(0)
             return np.abs(v), np.abs(a), zero
-        order = np.arange(1, 6)[:, None]
-        found = [zero, zero.copy(), zero.copy()]
-        for k, length in enumerate(np.diff(self.times)):
-            c = self._coefficients(k)
-            for d in range(3):
-                c = c[1:] * order[: len(c) - 1]
-                found[d] = np.maximum(found[d], _peak(c, float(length)))
+        c, lengths = self._pieces()
+        found = []
+        for _ in range(3):
+            c = _derivative(c)
+            found.append(np.abs(_extrema(c, lengths)).max(axis=(0, 1)))
         return found[0], found[1], found[2]
 
     def position_range(self) -> tuple[Array, Array]:
         """Smallest and largest position (J,) anywhere on the polynomials."""
         if len(self.times) == 1:
             return self.positions[0].copy(), self.positions[0].copy()
-        low, high = self.positions.min(axis=0), self.positions.max(axis=0)
-        for k, length in enumerate(np.diff(self.times)):
-            c = self._coefficients(k)
-            for j in range(c.shape[1]):
-                values = _extrema(c[:, j], float(length))
-                low[j], high[j] = min(low[j], values.min()), max(high[j], values.max())
-        return low, high
+        values = _extrema(*self._pieces())
+        return values.min(axis=(0, 1)), values.max(axis=(0, 1))
+
+    def _pieces(self) -> tuple[Array, Array]:
+        """Coefficients (6, N-1, J) and lengths (N-1, 1) of all polynomials."""
+        pieces = [self._coefficients(k) for k in range(len(self.times) - 1)]
+        return np.stack(pieces, axis=1), np.diff(self.times)[:, None]
 
     def _point(self, k: int) -> tuple[Array, Array, Array]:
         zero = np.zeros(self.positions.shape[1])
@@ -124,15 +124,39 @@ class Trajectory:
         return c
 
 
-def _extrema(c: Array, length: float) -> Array:
-    """Values of the polynomial with ascending coefficients c at its ends and stationary points in [0, length]."""
-    polynomial = np.polynomial.Polynomial(c)
-    slope = np.trim_zeros(polynomial.deriv().coef, "b")
-    roots = np.polynomial.Polynomial(slope).roots() if len(slope) > 1 else np.empty(0)
-    real = roots.real[np.abs(roots.imag) < 1e-9]
-    inside = real[(real > 0) & (real < length)]
-    return np.asarray(polynomial(np.concatenate([[0.0, length], inside])), np.float64)
+def _derivative(c: Array) -> Array:
+    return c[1:] * np.arange(1, len(c)).reshape(-1, *([1] * (c.ndim - 1)))
 
 
-def _peak(c: Array, length: float) -> Array:
-    return np.array([np.abs(_extrema(c[:, j], length)).max() for j in range(c.shape[1])])
+def _value(c: Array, t: Array) -> Array:
+    total = np.zeros_like(t)
+    for coefficient in c[::-1]:
+        total = total * t + coefficient
+    return total
+
+
+def _extrema(c: Array, length: Array) -> Array:
+    """Values (K, ...) among which are the extrema on [0, length] of polynomials with ascending coefficients c."""
+    return np.array([_value(c, t) for t in _turns(c, length)])
+
+
+def _turns(c: Array, length: Array) -> list[Array]:
+    """Ascending times from 0 to length between which the polynomials are monotonic."""
+    zero = np.zeros(c.shape[1:])
+    if len(c) == 1:
+        return [zero, zero + length]
+    slope = _derivative(c)
+    edges = _turns(slope, length)
+    roots = [_root(slope, early, late) for early, late in pairwise(edges)]
+    return [edges[0], *roots, edges[-1]]
+
+
+def _root(c: Array, early: Array, late: Array) -> Array:
+    """Where polynomials monotonic on [early, late] change sign; late where they do not."""
+    sign = np.sign(_value(c, early))
+    early, late = early.copy(), late.copy()
+    for _ in range(BISECTIONS):
+        middle = (early + late) / 2
+        same = np.sign(_value(c, middle)) == sign
+        early, late = np.where(same, middle, early), np.where(same, late, middle)
+    return late

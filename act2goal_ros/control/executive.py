@@ -1,0 +1,295 @@
+"""Decides, tick by tick, whether the arm follows the policy, brakes or holds, and why. No ROS.
+
+Times are seconds: `now` and all stamps on the node's clock, `monotonic` on one that never jumps.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from act2goal_ros.control.chunk import ActionChunk, ChunkError
+from act2goal_ros.control.inputs import NO_CAUSE, Bounds, Cause, ControllerReport, Inputs
+from act2goal_ros.control.joints import JointReading
+from act2goal_ros.control.planbook import Plan
+from act2goal_ros.control.robot import RobotConfig
+from act2goal_ros.control.stop import StopReason
+from act2goal_ros.control.stream import CommandStream
+from act2goal_ros.control.trajectory import Trajectory
+from act2goal_ros.control.watchdog import Durations, StreamClock
+
+Array = NDArray[np.float64]
+STILL = 0.01  # rad/s; a controller whose reference moves less stands still
+SYNC = 0.002  # rad; commands start from the controller's reference when it differs by more
+WARM_UP = 3  # chunks whose delay is not counted after a start
+
+# Faults after which motion resumes only when the cause has been gone for a while; the others end at once.
+LINGERING = frozenset(
+    {
+        StopReason.BAD_CHUNK,
+        StopReason.DELAY_OVER_BUDGET,
+        StopReason.CONTROLLER_TRACKING_ERROR,
+        StopReason.CONTROLLER_LOST,
+        StopReason.BAD_IMAGE,
+        StopReason.BAD_JOINT_STATES,
+        StopReason.CLOCK_JUMP,
+        StopReason.LIMIT_VIOLATION,
+        StopReason.MODEL_FAULT,
+    }
+)
+
+
+class State(IntEnum):
+    """What the arm is told; the values of act2goal_msgs/ControlStatus."""
+
+    IDLE = 0
+    RUNNING = 1
+    BRAKING = 2
+    HOLDING = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Bounds; s and rad. lead: from a command's sending to its first new point; horizon: of chunk in each command."""
+
+    lead: float = 0.02
+    horizon: float = 0.08
+    bounds: Bounds = field(default_factory=Bounds)
+    delay_budget: float = 0.3
+    command_error: float = 0.1
+    recovery_time: float = 0.5
+    stepped: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """All one inference needs, taken together at one time; `prefix` (d, J + 1) rows are committed already."""
+
+    run: int
+    stamp: float
+    reading: JointReading
+    plan: Plan
+    prefix: Array | None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to send: a trajectory on the node's clock and a gripper command 0..1, or nothing."""
+
+    state: State
+    reason: StopReason
+    detail: str
+    trajectory: Trajectory | None = None
+    gripper: float | None = None
+
+
+class Executive:
+    """Takes what the node hears, one thread; `tick` says what to send."""
+
+    def __init__(self, robot: RobotConfig, settings: Settings, step: float = 0.05, prefix_steps: int = 4) -> None:
+        self.settings, self._robot, self._limits = settings, robot, robot.limits
+        self._step, self._prefix_steps = step, prefix_steps
+        self.inputs = Inputs(robot, settings.bounds)
+        self.stream = CommandStream(robot.limits, horizon=settings.horizon)
+        self.delays = Durations()  # s from an image's stamp to the first command from it
+        self._clock = StreamClock(settings.bounds.clock_jump, settings.stepped)
+        self._pending: Cause = NO_CAUSE  # a fault of an output, to be dealt with in the next tick
+        self._gripper = float("nan")
+        self._gripper_sent: deque[tuple[float, float]] = deque(maxlen=256)
+        self._ready = False  # whether the stream knows where the arm is
+        self._run = 0
+        self.stop()
+
+    def stop(self) -> None:
+        """As at the beginning: holding, and the reason is that the node is inactive."""
+        self._run += 1
+        self.decision = Decision(State.IDLE, StopReason.INACTIVE, "not active")
+        self.chunk: ActionChunk | None = None
+        self._chunk_on_stream: ActionChunk | None = None
+        self._clear_since: float | None = None
+        self._unmeasured = WARM_UP
+
+    def model_failed(self, detail: str) -> None:
+        """An inference raised."""
+        self._drop("model_fault")
+        self._pending = (StopReason.MODEL_FAULT, detail)
+
+    def chunk_made(self, request: Request, chunk: ActionChunk, now: float) -> bool:
+        """An inference ended; False when its chunk is dropped."""
+        if request.run != self._run:
+            self._drop("chunk_of_stopped_run")
+            return False
+        delay, budget = now - chunk.stamp, self.settings.delay_budget
+        try:
+            chunk.validate(self._limits, self._robot.joint_names)
+        except ChunkError as error:
+            self._drop("bad_chunk")
+            self._pending = (StopReason.BAD_CHUNK, str(error))
+            return False
+        if delay > budget:
+            self._drop("delay_over_budget")
+            self._pending = (
+                StopReason.DELAY_OVER_BUDGET,
+                f"chunk came {delay:.3f} s after its image, allowed {budget:g} s",
+            )
+            return False
+        self.chunk = chunk
+        return True
+
+    def request(self, stamp: float, now: float, monotonic: float) -> Request | None:
+        """What to infer from, for an image of this stamp; None when there is no reason to."""
+        cause = self.inputs.cause(now, monotonic)
+        reading = self.inputs.joints.before(stamp)
+        if cause[0] or reading is None or not self._ready:
+            return None
+        plan = self.inputs.plans.usable(self.inputs.goal_id, now)
+        if not isinstance(plan, Plan):
+            return None
+        if np.isnan(reading.gripper):
+            reading = replace(reading, gripper=0.0 if np.isnan(self._gripper) else self._gripper)
+        return Request(self._run, stamp, reading, plan, self._prefix(stamp, now))
+
+    def tick(self, now: float, monotonic: float) -> Decision:
+        """What to send now; to be called at the command rate, and when a chunk arrived."""
+        speed = 1.0 if self.inputs.report is None else self.inputs.report.speed
+        jump = self._clock.update(now, monotonic, speed)
+        if jump:
+            self._clock_jumped()
+        cause = (StopReason.CLOCK_JUMP, jump) if jump else self._cause(now, monotonic)
+        cause = self._linger(cause, monotonic)
+        if cause[0] or self.chunk is None or speed < 0.01:
+            self.decision = self._hold(cause, now)
+        else:
+            self.decision = self._follow(self.chunk, now)
+        return self.decision
+
+    @property
+    def gripper(self) -> float:
+        """The last gripper command, 0 open .. 1 closed; 0 before the first."""
+        return 0.0 if np.isnan(self._gripper) else self._gripper
+
+    # private helpers
+
+    def _drop(self, what: str) -> None:
+        self.inputs.drops[what] += 1
+
+    def _cause(self, now: float, monotonic: float) -> Cause:
+        """Why the arm must not follow, if it must not; the gravest cause first."""
+        pending, self._pending = self._pending, NO_CAUSE
+        for cause in (self.inputs.cause(now, monotonic), self._cause_of_reference(), pending):
+            if cause[0]:
+                return cause
+        age = 0.0 if self.chunk is None else now - self.chunk.stamp
+        bound = self.settings.delay_budget + self.settings.bounds.image_timeout
+        if age > bound:
+            return (StopReason.DELAY_OVER_BUDGET, f"newest chunk is from an image {age:.3f} s ago, allowed {bound:g} s")
+        return NO_CAUSE
+
+    def _cause_of_reference(self) -> Cause:
+        """Whether the controller follows what is commanded; it must while a run is on."""
+        report, bound = self.inputs.report, self.settings.command_error
+        if report is None or self.decision.state != State.RUNNING:
+            return NO_CAUSE
+        off = self._distance(report)
+        j = int(off.argmax())
+        if off[j] <= bound:
+            return NO_CAUSE
+        detail = f"controller's reference of {self._limits.names[j]} is {off[j]:.3f} rad off the command, allowed {bound:g} rad"
+        return StopReason.CONTROLLER_TRACKING_ERROR, detail
+
+    def _distance(self, report: ControllerReport) -> Array:
+        """|controller's reference − commanded| (J,) at the time of the report."""
+        return np.abs(report.q - self.stream.state_at(self._clock.to_stream(report.stamp))[0])
+
+    def _linger(self, cause: Cause, monotonic: float) -> Cause:
+        """Keeps a fault up until it has been gone for the recovery time."""
+        if cause[0]:
+            self._clear_since = None
+            return cause
+        last = self.decision
+        if last.state == State.RUNNING or last.reason not in LINGERING:
+            return cause
+        if self._clear_since is None:
+            self._clear_since = monotonic
+        if monotonic - self._clear_since < self.settings.recovery_time:
+            self.chunk = None
+            return last.reason, last.detail
+        return cause
+
+    def _clock_jumped(self) -> None:
+        self.inputs.clock_jumped()
+        self._gripper_sent.clear()
+
+    def _hold(self, cause: Cause, now: float) -> Decision:
+        """Brakes what moves, else holds."""
+        if cause[0] and (self.chunk is not None or self.decision.state == State.RUNNING):
+            self._run += 1
+            self.chunk, self._unmeasured = None, WARM_UP
+        if not self._ready and not self._synchronise(now):
+            return Decision(State.IDLE, *(cause if cause[0] else (StopReason.NONE, "waiting for the controller")))
+        stream, at = self.stream, self._clock.to_stream(now)
+        if self.decision.state == State.RUNNING and stream.rest_time > at:
+            return Decision(State.BRAKING, *cause, self._sent(self._brake(at)))
+        if stream.rest_time > at:
+            return Decision(State.BRAKING, *cause, self._sent(stream.resend(at, self.settings.lead)))
+        self._synchronise(now)
+        waiting = "waiting for a chunk" if self.chunk is None else "the controller is paused: speed scaling is 0"
+        return Decision(State.HOLDING, *(cause if cause[0] else (StopReason.NONE, waiting)))
+
+    def _brake(self, at: float) -> Trajectory:
+        """From the commanded state, or from the controller's where that is elsewhere: never a jump."""
+        report = self.inputs.report
+        if report is not None and self._distance(report).max() > self.settings.command_error:
+            self.stream.take_over(report.q, report.qd, self._clock.to_stream(report.stamp))
+        return self.stream.brake(at, self.settings.lead)
+
+    def _synchronise(self, now: float) -> bool:
+        """At rest: takes the controller's reference for what is commanded; False while that is not possible."""
+        report = self.inputs.report
+        if report is None or np.abs(report.qd).max() > STILL or self._limits.outside(report.q):
+            return self._ready
+        if not self._ready or self._distance(report).max() > SYNC:
+            self.stream.reset(report.q, self._clock.to_stream(now))
+        self._ready = True
+        return True
+
+    def _follow(self, chunk: ActionChunk, now: float) -> Decision:
+        at = self._clock.to_stream(now)
+        if self.decision.state != State.RUNNING and not self._synchronise(now):
+            return Decision(State.HOLDING, StopReason.NONE, "waiting for the controller to stand still")
+        if chunk is not self._chunk_on_stream:
+            self._chunk_on_stream = chunk
+            self.stream.adopt(replace(chunk, stamp=self._clock.to_stream(chunk.stamp)))
+            if self._unmeasured:
+                self._unmeasured -= 1
+            else:
+                self.delays.add(now - chunk.stamp)
+        trajectory = self.stream.advance(at, self.settings.lead)
+        self._gripper = chunk.gripper_at(now + self.settings.lead)
+        self._gripper_sent.append((now + self.settings.lead, self._gripper))
+        return Decision(State.RUNNING, StopReason.NONE, "", self._sent(trajectory), self._gripper)
+
+    def _sent(self, trajectory: Trajectory) -> Trajectory:
+        return replace(trajectory, start=self._clock.to_node(trajectory.start))
+
+    def _prefix(self, stamp: float, now: float) -> Array | None:
+        """Rows (d, J + 1) that will have been commanded before a chunk from an image of this stamp takes effect."""
+        effect = max(self.delays.percentile(50), now - stamp) + self.settings.lead
+        rows = min(int(np.ceil(effect / self._step)), self._prefix_steps)
+        times = stamp + self._step * np.arange(1, rows + 1)
+        at_rest = self.decision.state != State.RUNNING
+        known = [t for t in times.tolist() if at_rest or self._clock.to_stream(t) <= self.stream.follow_until + 1e-9]
+        if not known:
+            return None
+        return np.array([[*self.stream.state_at(self._clock.to_stream(t))[0], self._gripper_before(t)] for t in known])
+
+    def _gripper_before(self, time: float) -> float:
+        for sent, value in reversed(self._gripper_sent):
+            if sent <= time:
+                return value
+        reading = self.inputs.joints.newest
+        return 0.0 if reading is None or np.isnan(reading.gripper) else reading.gripper

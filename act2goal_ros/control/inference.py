@@ -1,0 +1,125 @@
+"""Runs the policy's networks in a thread of its own, so that commands never wait for them. No ROS."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from act2goal_ros.control.executive import Request
+from act2goal_ros.control.planbook import Plan
+from act2goal_ros.control.watchdog import Latest
+
+Array = NDArray[np.float64]
+
+
+class Policy(Protocol):
+    """The part of a served policy that is used here; see act2goal_ros.serving."""
+
+    backend: str
+
+    def set_plan(self, features: NDArray[np.float32]) -> Any: ...
+
+    def observe(self, image: NDArray[np.uint8]) -> Any: ...
+
+    def act(self, plan: Any, frame: Any, proprio: Any, mask: Any, frame_times: Any, prefix: Any = None) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Proprio:
+    """Joints (J,) rad, velocities (J,) rad/s, gripper 0 open .. 1 closed."""
+
+    joints: Array
+    velocities: Array
+    gripper: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """A camera frame (H, W, 3) uint8 to encode and, where there is a request, to act on; `token` is handed back."""
+
+    stamp: float
+    image: NDArray[np.uint8]
+    request: Request | None
+    token: Any = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a job: the frame's latent (C, h, w) and the policy's output, which is None without a request."""
+
+    job: Job
+    latent: NDArray[np.float32]
+    output: Any
+    seconds: float
+
+
+class InferenceWorker:
+    """Takes the newest job, computes, calls `on_latent` and `on_result`; `on_fault` gets the text of an exception.
+
+    All three are called in the worker's thread. A plan's keys are computed when its features arrive, once.
+    """
+
+    KEPT = 3
+
+    def __init__(
+        self,
+        policy: Policy,
+        on_latent: Callable[[Result], None],
+        on_result: Callable[[Result], None],
+        on_fault: Callable[[str], None],
+    ) -> None:
+        self._policy = policy
+        self._on_latent, self._on_result, self._on_fault = (on_latent, on_result, on_fault)
+        self._jobs: Latest[Job | Plan] = Latest()
+        self._keys: dict[str, Any] = {}
+        self._thread = threading.Thread(target=self._loop, name="inference", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job) -> bool:
+        """Offers a job; False when it replaced one that was not begun."""
+        return self._jobs.put(job)
+
+    def prepare(self, plan: Plan) -> None:
+        """Computes a plan's keys ahead of the first job that needs them, when there is nothing else to do."""
+        self._jobs.offer(plan)
+
+    def close(self) -> None:
+        """Ends the thread after what it is doing."""
+        self._jobs.close()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while (work := self._jobs.take()) is not None:
+            try:
+                if isinstance(work, Plan):
+                    self._keys_of(work)
+                else:
+                    self._run(work)
+            except Exception as error:  # noqa: BLE001 - whatever a backend raises stops the arm, not the thread
+                self._on_fault(f"{type(error).__name__}: {error}")
+
+    def _run(self, job: Job) -> None:
+        began = time.monotonic()
+        frame = self._policy.observe(job.image)
+        self._on_latent(Result(job, frame.latent, None, time.monotonic() - began))
+        request = job.request
+        if request is None:
+            return
+        reading, plan = request.reading, request.plan
+        proprio = Proprio(reading.q, reading.qd, reading.gripper)
+        keys = self._keys_of(plan)
+        output = self._policy.act(keys, frame, proprio, plan.mask, plan.times - job.stamp, request.prefix)
+        self._on_result(Result(job, frame.latent, output, time.monotonic() - began))
+
+    def _keys_of(self, plan: Plan) -> Any:
+        if plan.plan_id not in self._keys:
+            self._keys[plan.plan_id] = self._policy.set_plan(plan.features)
+            while len(self._keys) > self.KEPT:
+                del self._keys[next(iter(self._keys))]
+        return self._keys[plan.plan_id]

@@ -1,0 +1,151 @@
+"""What the policy node hears, and why the arm must not move on it. No ROS.
+
+Times are seconds: `now` and all stamps on the node's clock, `monotonic` on one that never jumps.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from act2goal_ros.control.joints import JointReader
+from act2goal_ros.control.planbook import Plan, PlanBook
+from act2goal_ros.control.robot import RobotConfig
+from act2goal_ros.control.stop import StopReason
+from act2goal_ros.control.watchdog import Freshness
+
+Array = NDArray[np.float64]
+Cause = tuple[StopReason, str]
+NO_CAUSE: Cause = (StopReason.NONE, "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """How old inputs may be, s; tracking_error: rad between measured and reference; clock_jump: s."""
+
+    image_timeout: float = 0.15
+    joint_states_timeout: float = 0.1
+    controller_timeout: float = 0.25
+    tracking_error: float = 0.2
+    clock_jump: float = 0.05
+
+
+@dataclass(frozen=True)
+class ControllerReport:
+    """What the controller says: reference q, qd (J,), largest tracking error with its joint, speed scaling 0..1."""
+
+    stamp: float
+    q: Array
+    qd: Array
+    error: float
+    joint: str
+    speed: float = 1.0
+
+
+class Inputs:
+    """Keeps the newest of every input; `cause` names the gravest thing wrong with them."""
+
+    def __init__(self, robot: RobotConfig, bounds: Bounds) -> None:
+        self._limits, self._bounds = robot.limits, bounds
+        self.joints, self.plans = JointReader(robot), PlanBook()
+        self.drops: Counter[str] = Counter()
+        self.report: ControllerReport | None = None
+        self.goal_id = ""
+        self._image = Freshness("camera frame", bounds.image_timeout)
+        self._joints = Freshness("joint state of the arm", bounds.joint_states_timeout)
+        self._controller = Freshness("controller state", bounds.controller_timeout)
+        self._bad_image = self._peer_lost = ""
+        self._scales = False
+        self._stopped: Cause = NO_CAUSE
+        self._no_goal: Cause = (StopReason.NO_GOAL, "no goal yet")
+
+    def clock_jumped(self) -> None:
+        """Forgets all whose times mean nothing any more."""
+        self.plans.forget()
+        self.joints.forget()
+        self._image.forget()
+
+    def goal(self, goal_id: str, active: bool, why_not: Cause = NO_CAUSE) -> None:
+        """A goal to reach, or why there is none."""
+        self.goal_id, self._no_goal = (goal_id, NO_CAUSE) if active else ("", why_not)
+
+    def stop_asked(self, reason: StopReason, detail: str) -> None:
+        """The supervisor's stop or the emergency stop; NONE takes it back."""
+        self._stopped = (reason, detail)
+
+    def peer_lost(self, detail: str) -> None:
+        """A node that must be there is gone; an empty text: it is back."""
+        self._peer_lost = detail
+
+    def image(self, stamp: float, now: float, monotonic: float) -> bool:
+        """A camera frame that can be read arrived; False when its stamp cannot be right."""
+        ahead, bound = stamp - now, self._bounds.clock_jump
+        if ahead > bound:
+            self.bad_image(f"image_raw: stamp is {ahead:.3f} s ahead of the clock, allowed {bound:g} s")
+            return False
+        self._bad_image = ""
+        self._image.seen(monotonic)
+        return True
+
+    def bad_image(self, detail: str) -> None:
+        """A camera frame arrived that cannot be used."""
+        self._bad_image = detail
+        self.drops["bad_image"] += 1
+
+    def joint_states(
+        self, stamp: float, names: list[str], positions: list[float], velocities: list[float], monotonic: float
+    ) -> None:
+        """A joint_states message."""
+        if self.joints.read(stamp, names, positions, velocities):
+            self._joints.seen(monotonic)
+        elif self.joints.problem:
+            self.drops["bad_joint_states"] += 1
+
+    def controller(self, report: ControllerReport, monotonic: float) -> None:
+        """The controller's state. Some leave the speed scaling at 0: it counts once it has been above."""
+        self._scales = self._scales or report.speed > 0
+        self.report = report if self._scales else replace(report, speed=1.0)
+        self._controller.seen(monotonic)
+
+    def cause(self, now: float, monotonic: float) -> Cause:
+        """Why the arm must not follow the policy, if it must not; the gravest cause first."""
+        lost: Cause = (StopReason.NODE_LOST, self._peer_lost) if self._peer_lost else NO_CAUSE
+        for cause in (self._stopped, lost, self._no_goal):
+            if cause[0]:
+                return cause
+        for examine in (self._cause_of_joints, self._cause_of_controller, self._cause_of_image):
+            found = examine(monotonic)
+            if found[0]:
+                return found
+        plan = self.plans.usable(self.goal_id, now)
+        return NO_CAUSE if isinstance(plan, Plan) else plan
+
+    def _cause_of_image(self, monotonic: float) -> Cause:
+        if self._bad_image:
+            return StopReason.BAD_IMAGE, self._bad_image
+        stale = self._image.problem(monotonic)
+        return (StopReason.STALE_IMAGE, stale) if stale else NO_CAUSE
+
+    def _cause_of_joints(self, monotonic: float) -> Cause:
+        if self.joints.problem:
+            return StopReason.BAD_JOINT_STATES, self.joints.problem
+        stale = self._joints.problem(monotonic)
+        if stale:
+            others = f"; joint_states names only {self.joints.strangers}" if self.joints.strangers else ""
+            return StopReason.STALE_JOINT_STATES, stale + others
+        reading = self.joints.newest
+        outside = None if reading is None else self._limits.outside(reading.q)
+        return (StopReason.LIMIT_VIOLATION, f"measured {outside}") if outside else NO_CAUSE
+
+    def _cause_of_controller(self, monotonic: float) -> Cause:
+        lost = self._controller.problem(monotonic)
+        report, bound = self.report, self._bounds.tracking_error
+        if lost or report is None:
+            return StopReason.CONTROLLER_LOST, lost or "no controller state yet"
+        if abs(report.error) <= bound:
+            return NO_CAUSE
+        detail = f"{report.joint} is {abs(report.error):.3f} rad off its reference, allowed {bound:g} rad"
+        return StopReason.CONTROLLER_TRACKING_ERROR, detail

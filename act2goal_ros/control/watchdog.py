@@ -1,0 +1,166 @@
+"""Watching inputs and time: how old a value is, what was dropped, whether the clock jumped. Times in seconds."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Generic, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+class Freshness:
+    """Age of an input on a monotonic clock; `problem` names it, its age and the bound."""
+
+    def __init__(self, name: str, bound: float) -> None:
+        self.name, self.bound = name, bound
+        self._seen: float | None = None
+        self._began: float | None = None
+
+    def seen(self, now: float) -> None:
+        """The input arrived."""
+        self._seen = now
+
+    def forget(self) -> None:
+        """As if it had never arrived."""
+        self._seen = None
+
+    def problem(self, now: float) -> str | None:
+        """None while the input is fresh; else why it is not."""
+        if self._seen is None:
+            return f"no {self.name} yet"
+        age = now - self._seen
+        return None if age <= self.bound else f"{self.name} is {age:.3f} s old, allowed {self.bound:g} s"
+
+
+class Latest(Generic[T]):
+    """Hands the newest value from one thread to another; what was not taken in time is dropped and counted."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._value: T | None = None
+        self._closed = False
+        self.dropped = 0
+
+    def put(self, value: T) -> bool:
+        """Offers a value; False when it replaced one that nobody took."""
+        with self._condition:
+            replaced = self._value is not None
+            self.dropped += replaced
+            self._value = value
+            self._condition.notify()
+        return not replaced
+
+    def offer(self, value: T) -> bool:
+        """As put, but gives way to a value that waits already; False when it did."""
+        with self._condition:
+            if self._value is not None:
+                return False
+            self._value = value
+            self._condition.notify()
+        return True
+
+    def take(self, timeout: float | None = None) -> T | None:
+        """Waits for a value; None when closed or after `timeout` s."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._value is not None or self._closed, timeout)
+            value, self._value = self._value, None
+            return None if self._closed else value
+
+    def close(self) -> None:
+        """Wakes the taker for good."""
+        with self._condition:
+            self._closed = True
+            self._condition.notify_all()
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more will come."""
+        return self._closed
+
+
+class Durations:
+    """The last `size` durations, s, and their percentiles."""
+
+    def __init__(self, size: int = 500) -> None:
+        self._values: deque[float] = deque(maxlen=size)
+
+    def add(self, value: float) -> None:
+        """Takes one more."""
+        self._values.append(value)
+
+    def clear(self) -> None:
+        """Forgets all."""
+        self._values.clear()
+
+    def percentile(self, share: float) -> float:
+        """The `share`-th percentile; 0 when there are none."""
+        return float(np.percentile(np.fromiter(self._values, np.float64), share)) if self._values else 0.0
+
+    @property
+    def last(self) -> float:
+        """The newest; 0 when there is none."""
+        return self._values[-1] if self._values else 0.0
+
+
+class Rate:
+    """Events a second over the last `window` s."""
+
+    def __init__(self, window: float = 2.0) -> None:
+        self._window = window
+        self._times: deque[float] = deque()
+
+    def event(self, now: float) -> None:
+        """One more event."""
+        self._times.append(now)
+        self._trim(now)
+
+    def hz(self, now: float) -> float:
+        """The rate now; 0 with fewer than two events in the window."""
+        self._trim(now)
+        if len(self._times) < 2:
+            return 0.0
+        return (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-9)
+
+    def _trim(self, now: float) -> None:
+        while self._times and now - self._times[0] > self._window:
+            self._times.popleft()
+
+
+class StreamClock:
+    """The command stream's clock: the node's clock without its jumps, advancing with the controller's speed.
+
+    While a controller scales its speed down it runs through trajectories more slowly; at speed 0 it stands still.
+    stepped: the node's clock is simulated time, unrelated to the monotonic one; only a jump back counts.
+    """
+
+    def __init__(self, jump_bound: float, stepped: bool = False) -> None:
+        self._bound, self._stepped = jump_bound, stepped
+        self._lag = 0.0
+        self._last: tuple[float, float] | None = None
+
+    def update(self, now: float, monotonic: float, speed: float = 1.0) -> str | None:
+        """Advances to `now`; returns what happened when the node's clock jumped by more than the bound."""
+        last, self._last = self._last, (now, monotonic)
+        if last is None:
+            return None
+        by_node, elapsed = now - last[0], monotonic - last[1]
+        jump = min(by_node, 0.0) if self._stepped else by_node - elapsed
+        jumped = abs(jump) > self._bound
+        if jumped:
+            self._lag += jump
+        self._lag += (1.0 - speed) * (max(by_node, 0.0) if self._stepped else elapsed)
+        if not jumped:
+            return None
+        way = "back" if jump < 0 else "ahead"
+        return f"the clock jumped {way} by {abs(jump):.3f} s, allowed {self._bound:g} s"
+
+    def to_stream(self, time: float) -> float:
+        """A time of the node's clock, near now, on the stream's clock."""
+        return time - self._lag
+
+    def to_node(self, time: float) -> float:
+        """A time of the stream's clock, near now, on the node's clock."""
+        return time + self._lag
