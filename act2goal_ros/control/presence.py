@@ -13,6 +13,7 @@ import re
 import select
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -35,8 +36,13 @@ def machine() -> str:
 
 
 def identity() -> dict[str, str]:
-    """What a heartbeat says of its process: pid, machine, and an instance that no other node shares."""
-    return {"pid": str(os.getpid()), "machine": machine(), "instance": uuid.uuid4().hex[:12]}
+    """What a heartbeat says of its process: pid, machine, start (wall clock, s), an instance no other node shares."""
+    return {
+        "pid": str(os.getpid()),
+        "machine": machine(),
+        "instance": uuid.uuid4().hex[:12],
+        "since": f"{time.time():.3f}",
+    }
 
 
 def take_name(name: str, domain: str) -> IO[str]:

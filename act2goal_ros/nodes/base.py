@@ -40,6 +40,11 @@ SPIN = 0.2  # s; EventsExecutor hangs in waits without end
 EXIT_FAILED, EXIT_BUSY = 1, 3
 
 
+def values_of(status: NodeStatus) -> dict[str, str]:
+    """The values of a heartbeat by key: state, pid, machine, instance, since, drops.* and the node's own."""
+    return {pair.key: pair.value for pair in status.values}
+
+
 class ManagedNode(LifecycleNode, Generic[P]):
     """A lifecycle node with a typed parameter schema and a heartbeat.
 
@@ -48,7 +53,7 @@ class ManagedNode(LifecycleNode, Generic[P]):
     the node is configured.
     """
 
-    def __init__(self, name: str, schema: type[P]) -> None:
+    def __init__(self, name: str, schema: type[P], autostart: bool = False) -> None:
         super().__init__(name)
         self.p: P = schema()
         self.is_active = False
@@ -57,10 +62,10 @@ class ManagedNode(LifecycleNode, Generic[P]):
         self._report = (NodeStatus.STARTING, "not configured", int(StopReason.NONE), dict[str, str]())
         self._report_lock = threading.Lock()
         self.declare_parameter(
-            "autostart", False, ParameterDescriptor(description="come up without a supervisor", read_only=True)
+            "autostart", autostart, ParameterDescriptor(description="come up without a supervisor", read_only=True)
         )
         self._parameters_of_schema = Declared(self, schema, self._is_configured, self._parameters_changed)
-        self._identity = presence.identity()
+        self.identity = presence.identity()
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._status_publisher = self.create_publisher(NodeStatus, topics.STATUS, qos.STATUS)
         self._heartbeat = self.create_timer(1.0 / HEARTBEAT, self._beat, clock=self._steady)
@@ -199,7 +204,7 @@ class ManagedNode(LifecycleNode, Generic[P]):
         )
         status.header.stamp = self.get_clock().now().to_msg()
         drops = {f"drops.{cause}": str(number) for cause, number in self._drops.items()}
-        pairs = {"state": self._state_machine.current_state[1], **self._identity, **values, **drops}
+        pairs = {"state": self._state_machine.current_state[1], **self.identity, **values, **drops}
         status.values = [KeyValue(key=key, value=value) for key, value in pairs.items()]
         if self.context.ok():
             self._status_publisher.publish(status)

@@ -1,0 +1,52 @@
+"""Joint trajectories between ROS messages and control.trajectory.Trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from builtin_interfaces.msg import Duration
+from builtin_interfaces.msg import Time as TimeMsg
+from rclpy.time import Time
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from act2goal_ros.control.trajectory import Trajectory
+
+
+def seconds(stamp: TimeMsg | Duration) -> float:
+    """A stamp or duration in seconds."""
+    return float(stamp.sec) + 1e-9 * float(stamp.nanosec)
+
+
+def from_message(message: JointTrajectory, names: Sequence[str], now: float) -> Trajectory | None:
+    """The trajectory in the robot's joint order, None when it is not usable; a zero stamp means now."""
+    if sorted(message.joint_names) != sorted(names):
+        return None
+    order = [message.joint_names.index(name) for name in names]
+    points = message.points
+    rows = [[p.positions for p in points], [p.velocities for p in points], [p.accelerations for p in points]]
+    columns = [np.array(row, float)[:, order] if all(len(r) for r in row) else None for row in rows]
+    start = seconds(message.header.stamp) or now
+    try:
+        times = np.array([p.time_from_start.sec + 1e-9 * p.time_from_start.nanosec for p in points])
+        return Trajectory(start, times, *columns)  # type: ignore[arg-type]
+    except (ValueError, TypeError, IndexError):
+        return None
+
+
+def to_message(trajectory: Trajectory, names: Sequence[str]) -> JointTrajectory:
+    """The message that commands a trajectory, stamped with its start."""
+    message = JointTrajectory(joint_names=list(names))
+    message.header.stamp = Time(nanoseconds=round(trajectory.start * 1e9)).to_msg()
+    assert trajectory.velocities is not None and trajectory.accelerations is not None
+    for k, t in enumerate(trajectory.times.tolist()):
+        nanoseconds = round(t * 1e9)
+        message.points.append(
+            JointTrajectoryPoint(
+                positions=trajectory.positions[k].tolist(),
+                velocities=trajectory.velocities[k].tolist(),
+                accelerations=trajectory.accelerations[k].tolist(),
+                time_from_start=Duration(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9),
+            )
+        )
+    return message

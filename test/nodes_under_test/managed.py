@@ -1,0 +1,109 @@
+"""A managed node that does nothing, under the name given by `-r __node:=…`; or follows trajectories like a controller.
+
+usage: managed.py [plain | controller | failing | stream] --ros-args …
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from control_msgs.msg import JointTrajectoryControllerState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from act2goal_ros.control.robot import RobotConfig
+from act2goal_ros.control.trajectory import Trajectory
+from act2goal_ros.nodes import qos, trajectories
+from act2goal_ros.nodes.base import ManagedNode, run
+from act2goal_ros.nodes.parameters import param
+
+ROBOT = RobotConfig.load("ur5e_sim")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainParameters:
+    """Parameters of the plain node."""
+
+    gain: float = param(1.0, "rad/s", "speed of the motion", low=0.0, high=3.0, runtime=True)
+    mode: str = param("slow", "", "what to do", choices=("slow", "fast"))
+    names: tuple[str, ...] = param((), "", "some names")
+
+
+class Plain(ManagedNode[PlainParameters]):
+    """Nothing but a heartbeat."""
+
+    def __init__(self) -> None:
+        super().__init__("plain", PlainParameters)
+
+
+class Failing(Plain):
+    """Cannot be configured until `mode` is fast."""
+
+    def setup(self) -> None:
+        if self.p.mode == "slow":
+            raise FileNotFoundError("no model here")
+
+
+class Controller(Plain):
+    """Publishes controller_state at 100 Hz, the reference being what the newest trajectory says."""
+
+    def setup(self) -> None:
+        names = ROBOT.joint_names
+        start = np.zeros((1, len(names)))
+        self.current = [Trajectory(0.0, np.zeros(1), start, start, start)]
+        controller = ROBOT.controller
+        self.state = self.own(self.create_publisher(JointTrajectoryControllerState, controller.state_topic, qos.SENSOR))
+        topic = controller.joint_trajectory_topic
+        self.own(self.create_subscription(JointTrajectory, topic, self.trajectory, qos.COMMAND))
+        self.own(self.create_timer(0.01, self.tick))
+
+    def trajectory(self, message: JointTrajectory) -> None:
+        """Joins the trajectory to what is followed."""
+        new = trajectories.from_message(message, ROBOT.joint_names, self.now())
+        assert new is not None
+        self.current = [old for old in self.current[-3:] if old.start < new.start] + [new]
+
+    def tick(self) -> None:
+        """Publishes the reference."""
+        now = self.now()
+        q, v, a = [old for old in self.current if old.start <= now][-1].sample(now)
+        message = JointTrajectoryControllerState(joint_names=list(ROBOT.joint_names), speed_scaling_factor=1.0)
+        message.header.stamp = self.get_clock().now().to_msg()
+        point = JointTrajectoryPoint(positions=q.tolist(), velocities=v.tolist(), accelerations=a.tolist())
+        message.reference = message.feedback = point
+        message.error = JointTrajectoryPoint(positions=[0.0] * len(q))
+        self.state.publish(message)
+
+
+class Mover(Plain):
+    """Sends one long trajectory at constant speed `gain` when activated, and never brakes."""
+
+    def start(self) -> None:
+        topic = ROBOT.controller.joint_trajectory_topic
+        self.out = self.own(self.create_publisher(JointTrajectory, topic, qos.COMMAND))
+        self.own(self.create_timer(1.0, self.move))
+
+    def move(self) -> None:
+        """Publishes it."""
+        if getattr(self, "sent", False):
+            return
+        self.sent = True
+        times = np.array([0.0, 0.5, 20.0, 20.5])
+        speed = self.p.gain * np.ones((1, len(ROBOT.joint_names)))
+        q = np.concatenate([0 * speed, 0.25 * speed, 19.75 * speed, 20 * speed])
+        v = np.concatenate([0 * speed, speed, speed, 0 * speed])
+        way = Trajectory(self.now() + 0.05, times, q, v, 0 * v)
+        self.out.publish(trajectories.to_message(way, ROBOT.joint_names))
+
+
+KINDS: dict[str, Callable[[], Plain]] = {
+    "plain": Plain,
+    "controller": Controller,
+    "failing": Failing,
+    "mover": Mover,
+}
+
+if __name__ == "__main__":
+    run(KINDS[sys.argv[1]])
