@@ -6,6 +6,7 @@ launch/bringup.launch.py and launcher.py both read it; there is no second list o
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from act2goal_ros import paths
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+FASTDDS_PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # Fast DDS 3, Fast DDS 2
 BOOLEAN = ("true", "false")
 
 
@@ -203,9 +205,10 @@ def environment(settings: Settings, given: Mapping[str, str] = os.environ) -> di
         "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
     }
     profile = str(paths.share() / "config" / f"fastdds_{settings.discovery}.xml")
-    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # Fast DDS 3, Fast DDS 2
-    if not any(given.get(name) for name in names):
-        variables |= dict.fromkeys(names, profile)
+    if not any(given.get(name) for name in FASTDDS_PROFILES):
+        prefixes = [sys.prefix, *given.get("AMENT_PREFIX_PATH", "").split(os.pathsep)]
+        version_3 = any((Path(prefix) / "share/fastdds").is_dir() for prefix in prefixes if prefix)
+        variables[FASTDDS_PROFILES[not version_3]] = profile
     return variables
 
 
