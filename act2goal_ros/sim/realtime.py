@@ -14,12 +14,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from act2goal_ros.control.controller import JointTrajectoryController
 from act2goal_ros.control.gripper import GripperController
+
+CAMERA = "front_pixels"
 
 if TYPE_CHECKING:
     from act2goal_ros.sim.arm import SimulatedArm
@@ -128,7 +129,7 @@ class Pacer:
 class LiveArm:
     """Runs an arm under a joint trajectory controller.
 
-    Use the controllers from another thread only under `lock`. `clock` gives the time of all stamps in s; with `stepped` the
+    `build` gives an arm that has been reset. Use the controllers from another thread only under `lock`. `clock` gives the time of all stamps in s; with `stepped` the
     simulation keeps its own time, `speed` s a second, and tells it at 100 Hz.
     """
 
@@ -154,15 +155,25 @@ class LiveArm:
         self._physics: threading.Thread | None = None
         self._stopping, self._paused = threading.Event(), False
         self._offset = clock() - time.monotonic()
-        self._steps = self.episode = 0
+        self._steps = 0
         self.time = STEPPED_START if stepped else clock()  # the instant the physics stands at
         self._arm = self._camera.submit(build).result()
+        import mujoco  # after sim.arm, which says how to render; and it takes a second
+
         self._shown = mujoco.MjData(self._arm.model)
+        self._copy = mujoco.mj_copyData
+        self.episode = 0
+        self._begin()
 
     @property
     def tasks(self) -> list[str]:
         """What reset() knows."""
         return self._arm.tasks
+
+    @property
+    def field_of_view(self) -> float:
+        """Of the camera, vertically, degrees."""
+        return float(self._arm.model.camera(CAMERA).fovy[0])
 
     @property
     def running(self) -> bool:
@@ -174,7 +185,7 @@ class LiveArm:
         return self._camera.submit(self._reset, task, seed)
 
     def start(self) -> None:
-        """Lets physics run, the controller holding where the arm is. reset() must have been called."""
+        """Lets physics run, the controller holding where the arm is."""
         self._stopping.clear()
         self._paused = True
         self.time = self.time if self._stepped else self._clock()
@@ -194,22 +205,26 @@ class LiveArm:
     def close(self) -> None:
         """Ends both threads."""
         self.stop()
-        self._camera.submit(self._arm.close).result()
         self._camera.shutdown()
 
-    def measure(self) -> Joints:
+    @property
+    def measured(self) -> Joints:
         """Where the joints are."""
         return self._joints
 
     def _reset(self, task: str | None, seed: int | None) -> Picture:
         with self.lock:
             picture = self._arm.reset(task, seed)
-            self.episode += 1
-            self._success_once, self._since = False, self.time
-            self.gripper.reset(self._gripper_position())
-            self._settle()
+            self._begin()
             self._paused = True
         return picture
+
+    def _begin(self) -> None:
+        """An episode starts now."""
+        self.episode += 1
+        self._success_once, self._since = False, self.time
+        self.gripper.reset(self._gripper_position())
+        self._settle()
 
     def _settle(self) -> None:
         """The controller holds where the arm is."""
@@ -230,7 +245,7 @@ class LiveArm:
                     self.pacer.restart(now)
                 self._catch_up(now)
                 time.sleep(max(0.0, self.pacer.next - time.monotonic()))
-        except Exception as error:  # noqa: BLE001: a dead thread must be told, whatever ended it
+        except Exception as error:  # noqa: BLE001 - a dead thread must be told, whatever ended it
             self._listener.failed(error)
 
     def _catch_up(self, now: float) -> None:
@@ -282,11 +297,11 @@ class LiveArm:
         if self._frame is not None and not self._frame.done():
             self.skipped_frames += 1
             return
-        mujoco.mj_copyData(self._shown, self._arm.model, self._arm.data)
+        self._copy(self._shown, self._arm.model, self._arm.data)
         self._frame = self._camera.submit(self._show, time)
 
     def _show(self, time: float) -> None:
         try:
             self._listener.image(time, self._arm.render(self._shown))
-        except Exception as error:  # noqa: BLE001: as in _run
+        except Exception as error:  # noqa: BLE001 - as in _run
             self._listener.failed(error)
