@@ -10,11 +10,12 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from act2goal_ros import paths
+from act2goal_ros.control import presence
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 FASTDDS_PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # Fast DDS 3, Fast DDS 2
@@ -210,6 +211,15 @@ def environment(settings: Settings, given: Mapping[str, str] = os.environ) -> di
         version_3 = any((Path(prefix) / "share/fastdds").is_dir() for prefix in prefixes if prefix)
         variables[FASTDDS_PROFILES[not version_3]] = profile
     return variables
+
+
+def take_launch(settings: Settings) -> IO[str]:
+    """Reserve namespace and ROS domain for one launch until the file returned is closed or this process ends.
+
+    Raises presence.NameTaken, naming both and the process that holds them.
+    """
+    namespace = f"/{settings.namespace}" if settings.namespace else ""
+    return presence.take_name(f"{namespace}/launch", os.environ.get("ROS_DOMAIN_ID", "0"))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from circus.watcher import Watcher
 from tornado import gen
 
 from act2goal_ros import graph
-from act2goal_ros.control import presence
 
 STOP_TIMEOUT = 5.0  # s a node has to end by itself
 CHECK_PERIOD = 0.2  # s between looks at the processes
@@ -124,8 +123,7 @@ class Launcher:
         Raises graph.GraphError for parameter files that do not fit, presence.NameTaken when a launch runs in this
         namespace and domain already.
         """
-        domain = os.environ.get("ROS_DOMAIN_ID", "0")
-        self._lock = presence.take_name(f"/{settings.namespace}/launch".replace("//", "/"), domain)
+        self._lock = graph.take_launch(settings)
         self.log = log
         self.stopping = False
         self.exit_code = 0
