@@ -68,7 +68,7 @@ def read_shard(folder: Path) -> Iterator[Episode]:
         index = json.loads((folder / "index.json").read_text())
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS}
         targets = np.load(folder / "target.npy", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise DatasetError(f"shard {folder} cannot be read: {error}") from error
     for name, array in arrays.items():
         expected = sum(index["frames" if name == "frames" else "steps"])

@@ -106,7 +106,7 @@ class _Disturber:
             target, gripper = expert.act()
             expert.cube_offset = np.zeros(3)
             self._closed += expert.phase == "grasp"
-            if self._closed > 4:
+            if self._closed > 4 or expert.phase in ("lift", "transfer", "lower"):
                 self._miss = None
             return target, gripper, True
         self._carried += expert.phase in ("lift", "transfer")

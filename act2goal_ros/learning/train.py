@@ -16,7 +16,7 @@ from act2goal_ros.learning.system import System, load, save
 from act2goal_ros.model.autoencoder import Autoencoder
 from act2goal_ros.model.config import ModelConfig
 
-CHECKPOINT_S = 120.0
+CHECKPOINT_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,30 @@
+"""`act2goal export`: from a training run to a model folder."""
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--part", default="stage2", show_default=True, help="Checkpoint to export: stage1 or stage2.")
+@click.option("--name", default="act2goal-tiny", show_default=True)
+@click.option("--robot", "robots", multiple=True, default=("ur5e_sim", "ur5e"), show_default=True)
+@click.option("--about", type=click.Path(exists=True, path_type=Path), help="JSON merged into the manifest: data, training, results.")
+def command(run: Path, folder: Path, part: str, name: str, robots: tuple[str, ...], about: Path | None) -> None:
+    """Write the networks of RUN to FOLDER as ONNX, each checked against torch, with a manifest."""
+    from act2goal_ros.learning.system import System, load
+    from act2goal_ros.model.config import ModelConfig
+    from act2goal_ros.serving.export import export
+
+    state = load(run / f"{part}.pt")
+    system = System(ModelConfig.from_dict(state["config"]))
+    system.load_state_dict(state["average"])
+    description = {"name": name, "robots": list(robots), "training": {"part": part, "steps": state["steps"],
+                   "minutes": round(state["elapsed"] / 60, 1)}}
+    if about is not None:
+        description |= json.loads(about.read_text())
+    for network, difference in export(system, folder, description).items():
+        click.echo(f"{network}: differs from torch by at most {difference:.1e}")

@@ -1,0 +1,178 @@
+"""The bring-up benchmark: success through the graph and in the plain loop, whether the plan matters, and timing.
+
+Writes docs/results/bringup.json; `act2goal docs` makes docs/benchmarks.md of it. Parts can be run one by one: a part's
+figures replace the older ones, the rest stays.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import psutil
+from graph_client import GraphClient
+from tqdm import tqdm
+
+from act2goal_ros.cli.eval import FIRST_SEED, TASKS
+from act2goal_ros.learning.statistics import paired_difference, summary
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+DURATION = 10.0  # s: OGBench's 200 steps of 0.05 s
+VARIANTS = {"plan_of_another_episode": "other_goal", "plan_shuffled": "shuffled", "plan_masked": "masked", "no_plan": "none"}
+
+
+@contextmanager
+def graph(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The whole graph on the simulated arm, in a ROS domain of its own, ended afterwards."""
+    os.environ["ROS_DOMAIN_ID"] = str(60 + os.getpid() % 40)
+    log = (ROOT / ".cache" / "benchmark.log").open("ab")
+    command = [sys.executable, "-m", "act2goal_ros.cli.main", "up", "--no-display", *arguments]
+    process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        log.close()
+
+
+def memory_gb(process: subprocess.Popen[bytes]) -> float:
+    """Proportional set size of all processes of the graph together."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    return sum(p.memory_full_info().pss for p in family if p.is_running()) / 1e9
+
+
+def run_episodes(client: GraphClient, episodes: int, log: Path) -> list[dict[str, Any]]:
+    """The official tasks, `episodes` resets each; rows are kept in `log` as they come, and taken up again."""
+    rows = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    done = {(row["task"], row["seed"]) for row in rows}
+    jobs = [(task, FIRST_SEED + i) for i in range(episodes) for task in TASKS if (task, FIRST_SEED + i) not in done]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file, tqdm(jobs, unit="episode") as bar:
+        for task, seed in bar:
+            rows.append(client.episode(task, seed, DURATION))
+            print(json.dumps(rows[-1]), file=file, flush=True)
+            bar.set_postfix(success=f"{np.mean([row['success'] for row in rows]):.3f}")
+    return rows
+
+
+def timing(client: GraphClient, seconds: float) -> dict[str, Any]:
+    """Rates and delays while the graph works on one episode after another."""
+    client.clear()
+    started, seed = time.monotonic(), 5000
+    first = client.status
+    while time.monotonic() - started < seconds:
+        client.episode(TASKS[seed % 5], seed, DURATION)
+        seed += 1
+    elapsed, last, seen = time.monotonic() - started, client.status, client.watched
+    assert first is not None and last is not None
+    running = [s for s in seen.statuses if s.state == s.RUNNING]
+    gaps = np.diff(seen.plans)
+    ticks, missed = last.ticks - first.ticks, last.missed_ticks - first.missed_ticks
+    return {
+        "seconds": elapsed,
+        "tick_hz": float(np.median([s.tick_hz for s in running])),
+        "command_hz": float(np.median([s.command_hz for s in running])),
+        "missed_tick_fraction": missed / max(ticks + missed, 1),
+        "ticks": ticks,
+        "imagination_hz": float(1 / np.median(gaps[gaps < 1.0])),
+        "camera_to_command_ms": {
+            "p50": float(np.median([s.delay_ms_p50 for s in running])),
+            "p99": float(np.median([s.delay_ms_p99 for s in running])),
+        },
+        "real_time_factor": float(np.mean(seen.factors)),
+    }
+
+
+def start_to_motion() -> float:
+    """Seconds from the command to the first commanded motion."""
+    started = time.monotonic()
+    with graph():
+        client = GraphClient()
+        client.wait_for("motion", lambda: client.status is not None and np.abs(client.status.commanded_velocities).max(initial=0) > 0.01, 60)
+        seconds = time.monotonic() - started
+        client.close()
+    return seconds
+
+
+def hardware() -> str:
+    """Processor, cores, memory, GPU."""
+    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
+    return f"{os.cpu_count()} cores of {model}, {psutil.virtual_memory().total / 2**30:.0f} GiB, no GPU"
+
+
+def write(values: dict[str, Any]) -> None:
+    """Merges into docs/results/bringup.json."""
+    path = RESULTS / "bringup.json"
+    result = json.loads(path.read_text()) if path.exists() else {}
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
+    result |= values | {"hardware": hardware(), "commit": commit, "date": date.today().isoformat()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    click.echo(json.dumps(values, indent=2))
+
+
+@click.command()
+@click.argument("part", type=click.Choice(["graph", "loop", "plan", "timing", "start", "install"]))
+@click.option("--episodes", default=50, show_default=True, help="Resets of each of the five tasks.")
+@click.option("--variant", type=click.Choice(list(VARIANTS)), default="plan_of_another_episode", show_default=True)
+@click.option("--seconds", default=300.0, show_default=True, help="Of the timing part.")
+@click.option("--install-log", type=click.Path(exists=True, path_type=Path), help="Log of the first ./act2goal in a fresh clone.")
+def main(part: str, episodes: int, variant: str, seconds: float, install_log: Path | None) -> None:
+    """Measure one part of the bring-up and merge it into docs/results/bringup.json."""
+    command = {"command." + part: "python benchmarks/bringup.py " + " ".join(sys.argv[1:])}
+    rows_folder = ROOT / "outputs" / "bringup"
+    if part == "graph":
+        with graph("--goal-image", "none") as process:
+            client = GraphClient()
+            client.ready(60.0)
+            rows = run_episodes(client, episodes, rows_folder / "graph.jsonl")
+            write({"graph": summary(rows), "memory_gb": memory_gb(process), **command})
+            client.close()
+    elif part in ("loop", "plan"):
+        name, value = ("loop", "normal") if part == "loop" else (variant, VARIANTS[variant])
+        output = rows_folder / f"{name}.json"
+        subprocess.run([sys.executable, "-m", "act2goal_ros.cli.main", "eval", "--episodes", str(episodes), "--variant", value,
+                        "--output", str(output)], check=True, cwd=ROOT)
+        values = {name: json.loads(output.read_text())["summary"], **command}
+        graph_rows = rows_folder / "graph.jsonl"
+        if part == "loop" and graph_rows.exists():
+            values["graph_minus_loop"] = compare(graph_rows, output)
+        write(values)
+    elif part == "timing":
+        with graph("--goal-image", "none") as process:
+            client = GraphClient()
+            client.ready(60.0)
+            measured = timing(client, seconds)
+            write({"timing": measured, **{k: v for k, v in measured.items() if k != "seconds"}, "memory_gb": memory_gb(process), **command})
+            client.close()
+    elif part == "start":
+        write({"start_to_motion_s": start_to_motion(), **command})
+    elif install_log is not None:
+        installed = [line for line in install_log.read_text().splitlines() if "installed in" in line]
+        write({"install_s": float(installed[-1].split("installed in")[1].split("s")[0]), **command})
+
+
+def compare(graph_rows: Path, loop_output: Path) -> dict[str, float]:
+    """Graph minus loop over the same resets."""
+    through_graph = {(r["task"], r["seed"]): r["success"] for r in map(json.loads, graph_rows.read_text().splitlines())}
+    in_loop = {(r["task"], r["seed"]): r["success"] for r in json.loads(loop_output.read_text())["rows"]}
+    keys = sorted(set(through_graph) & set(in_loop))
+    return paired_difference([through_graph[k] for k in keys], [in_loop[k] for k in keys])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""A client of the running graph: resets the simulated arm, shows goals, and watches what the graph publishes."""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import rclpy
+from act2goal_msgs.action import ReachGoal
+from act2goal_msgs.msg import ControlStatus, Plan, SimState
+from act2goal_msgs.srv import ResetSim
+from rclpy.action import ActionClient
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+
+from act2goal_ros.nodes import qos, topics
+
+SERVICE_TIMEOUT = 30.0  # s
+
+
+@dataclass
+class Watched:
+    """What was seen since the last clear()."""
+
+    statuses: list[ControlStatus] = field(default_factory=list)
+    plans: list[float] = field(default_factory=list)  # arrival, s
+    factors: list[float] = field(default_factory=list)  # real-time factors
+
+
+class GraphClient(Node):
+    """Blocking calls from one thread; callbacks run in another."""
+
+    def __init__(self) -> None:
+        super().__init__("benchmark")
+        self.watched = Watched()
+        self.sim: SimState | None = None
+        self.status: ControlStatus | None = None
+        self.recent: deque[str] = deque(maxlen=20)
+        self.create_subscription(SimState, topics.SIM_STATE, self._on_sim, qos.COMMAND)
+        self.create_subscription(ControlStatus, topics.CONTROL_STATUS, self._on_status, qos.COMMAND)
+        self.create_subscription(Plan, topics.PLAN, self._on_plan, qos.LATCHED)
+        self._reset = self.create_client(ResetSim, topics.RESET_SIM)
+        self._reach = ActionClient(self, ReachGoal, topics.REACH_GOAL)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self)
+        self._thread = threading.Thread(target=self._executor.spin, daemon=True)
+        self._thread.start()
+
+    def _on_sim(self, message: SimState) -> None:
+        self.sim = message
+        self.watched.factors.append(message.real_time_factor)
+
+    def _on_status(self, message: ControlStatus) -> None:
+        self.status = message
+        self.watched.statuses.append(message)
+
+    def _on_plan(self, _: Plan) -> None:
+        self.watched.plans.append(time.monotonic())
+
+    def clear(self) -> None:
+        """Forgets what was watched."""
+        self.watched = Watched()
+
+    def wait_for(self, what: str, condition: Any, timeout: float) -> None:
+        """Waits until condition() holds; raises TimeoutError naming `what`."""
+        end = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > end:
+                raise TimeoutError(f"{what}: not within {timeout:g} s")
+            time.sleep(0.005)
+
+    def _result(self, future: Any, what: str, timeout: float) -> Any:
+        self.wait_for(what, future.done, timeout)
+        return future.result()
+
+    def ready(self, timeout: float) -> None:
+        """Waits for the graph to be up."""
+        self.wait_for("service sim/reset", lambda: self._reset.service_is_ready(), timeout)
+        self.wait_for("action reach_goal", lambda: self._reach.server_is_ready(), timeout)
+        self.wait_for("control status", lambda: self.status is not None, timeout)
+
+    def reset(self, task: str, seed: int) -> Image:
+        """Starts an episode; returns its goal picture."""
+        answer = self._result(self._reset.call_async(ResetSim.Request(task=task, seed=seed)), "sim/reset", SERVICE_TIMEOUT)
+        if not answer.success:
+            raise RuntimeError(f"reset of {task}, seed {seed}: {answer.message}")
+        self.wait_for("the new episode", lambda: self.sim is not None and self.sim.episode == answer.episode, 10.0)
+        return answer.goal_image
+
+    def episode(self, task: str, seed: int, duration: float, goal: Image | None = None) -> dict[str, Any]:
+        """Shows the goal and lets the graph work for `duration` s of simulated time, or until it says it is there."""
+        own_goal = self.reset(task, seed)
+        assert self.sim is not None
+        shown = own_goal if goal is None else goal
+        handle = self._result(self._reach.send_goal_async(ReachGoal.Goal(image=shown)), "reach_goal", SERVICE_TIMEOUT)
+        if not handle.accepted:
+            raise RuntimeError("reach_goal was rejected")
+        started, outcome = self.sim.episode_time, handle.get_result_async()
+        success_time = float("nan")
+        while self.sim.episode_time - started < duration and not outcome.done():
+            if self.sim.success_once and np.isnan(success_time):
+                success_time = self.sim.episode_time
+            time.sleep(0.01)
+        end_state = self._settled() if outcome.done() else self.sim
+        row = {
+            "task": task,
+            "seed": seed,
+            "success": bool(end_state.success_once),
+            "success_time": success_time,
+            "at_rest": bool(end_state.at_rest_and_released),
+            "outcome": int(outcome.result().result.outcome) if outcome.done() else None,
+            "duration": self.sim.episode_time - started,
+            "stop": self.status.stop_detail if self.status else "",
+        }
+        if not outcome.done():
+            self._result(handle.cancel_goal_async(), "cancel", SERVICE_TIMEOUT)
+        self.wait_for("the arm at rest", lambda: self.status is not None and self.status.at_rest, 10.0)
+        return row
+
+    def _settled(self) -> SimState:
+        time.sleep(0.3)
+        assert self.sim is not None
+        return self.sim
+
+    def close(self) -> None:
+        """Ends the callbacks' thread."""
+        self._executor.shutdown()
+        self._thread.join(2.0)
+        self.destroy_node()
+        rclpy.try_shutdown()

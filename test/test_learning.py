@@ -1,0 +1,197 @@
+"""Training, export and serving on a few episodes and a few steps: everything but the time it takes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_dataset import episode
+
+torch = pytest.importorskip("torch")
+
+from act2goal_ros.learning import train  # noqa: E402
+from act2goal_ros.learning.batches import HOLD_STEPS, Episodes, Sampler  # noqa: E402
+from act2goal_ros.learning.dataset import Episode, write_shard  # noqa: E402
+from act2goal_ros.learning.system import System, load  # noqa: E402
+from act2goal_ros.model.config import ConfigError, ModelConfig  # noqa: E402
+from act2goal_ros.model.kinematics import ForwardKinematics  # noqa: E402
+from act2goal_ros.serving.bundle import ModelBundle, ModelError  # noqa: E402
+from act2goal_ros.serving.export import export  # noqa: E402
+from act2goal_ros.serving.policy import Proprio  # noqa: E402
+from act2goal_ros.serving.runner import BackendError, make_runner  # noqa: E402
+
+SMALL = ModelConfig(world_width=48, world_heads=4, expert_width=32, blocks=2, live_width=8, autoencoder_width=8)
+
+
+def large_frames(e: Episode) -> Episode:
+    frames = np.repeat(np.repeat(e.frames, 8, 1), 8, 2)
+    return Episode(**{**e.__dict__, "frames": frames})
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory: pytest.TempPathFactory) -> Episodes:
+    folder = tmp_path_factory.mktemp("data")
+    write_shard(folder / "00000", [large_frames(episode(40 + HOLD_STEPS, seed)) for seed in range(4)])
+    found = Episodes(folder)
+    generator = np.random.default_rng(0)
+    found.latents = [generator.normal(size=(len(e.frames), 8, 8, 8)).astype(np.float16) for e in found.all]
+    return found
+
+
+@pytest.fixture(scope="module")
+def system(episodes: Episodes) -> System:
+    torch.manual_seed(0)
+    made = System(SMALL)
+    train.prepare(made, episodes)
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(system: System, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("model")
+    export(system, made, {"name": "small", "robots": ["ur5e_sim"]})
+    return made
+
+
+def test_same_seed_same_batches(episodes: Episodes) -> None:
+    first, second = (Sampler(episodes, [0, 1, 2], SMALL, 5).batch(3) for _ in range(2))
+    assert torch.equal(first.actions, second.actions)
+    assert torch.equal(first.pictures, second.pictures)
+    assert first.pictures.shape == (9, 3, 128, 128)
+    assert not torch.equal(first.actions, Sampler(episodes, [0, 1, 2], SMALL, 6).batch(3).actions)
+
+
+def test_disturbed_commands_are_not_learnt(episodes: Episodes) -> None:
+    batch = Sampler(episodes, [0], SMALL, 0).batch(8)
+    disturbed = {tuple(row) for row, bad in zip(episodes.all[0].command, episodes.all[0].disturbed, strict=True) if bad}
+    for actions, weights in zip(batch.actions[:, :16], batch.weights[:, :16], strict=True):
+        for action, weight in zip(actions, weights, strict=True):
+            assert (weight == 0) == (tuple(action.numpy()) in disturbed)
+
+
+def test_every_part_gets_a_gradient(system: System, episodes: Episodes) -> None:
+    losses = system.losses(Sampler(episodes, [0, 1, 2], SMALL, 0).batch(2))
+    assert set(losses) == {"video", "action", "distance", "cube", "target"}
+    system.zero_grad()
+    sum(losses.values()).backward()
+    still = [n for n, p in system.named_parameters() if p.grad is None and not n.startswith("autoencoder.")]
+    assert still == []
+
+
+def test_the_action_loss_reaches_the_world_model(system: System, episodes: Episodes) -> None:
+    system.zero_grad()
+    system.losses(Sampler(episodes, [0, 1, 2], SMALL, 0).batch(2))["action"].backward()
+    assert system.world.blocks[0].qkv.weight.grad.abs().sum() > 0
+
+
+def test_normalised_actions_come_back(system: System) -> None:
+    actions = torch.rand(2, 19, 7)
+    joints = torch.randn(2, 6)
+    back = system.expert.denormalise(system.expert.normalise(actions, joints), joints)
+    assert torch.allclose(back, actions, atol=1e-5)
+
+
+def test_training_goes_on_where_it_stopped(episodes: Episodes, tmp_path: Path) -> None:
+    weights = {"video": 1.0, "action": 1.0, "distance": 0.5, "cube": 0.2, "target": 0.2}
+    torch.manual_seed(0)
+    system = System(SMALL)
+    train.prepare(system, episodes)
+    train.train_system(episodes, system, tmp_path, train.Schedule(minutes=0.02, batch=2), weights, "stage1")
+    before = load(tmp_path / "stage1.pt")
+    train.train_system(episodes, System(SMALL), tmp_path, train.Schedule(minutes=0.04, batch=2), weights, "stage1")
+    after = load(tmp_path / "stage1.pt")
+    assert after["steps"] > before["steps"] > 0
+    assert after["elapsed"] > before["elapsed"]
+
+
+def test_a_configuration_that_cannot_be() -> None:
+    with pytest.raises(ConfigError, match="chunk_steps 10 is not a multiple of vision_stride 8"):
+        ModelConfig(chunk_steps=10)
+    with pytest.raises(ConfigError, match="unknown configuration fields.*'colour'"):
+        ModelConfig.from_dict({"colour": 1})
+
+
+def test_served_plan_and_chunk(folder: Path) -> None:
+    bundle = ModelBundle.load(folder, "ur5e_sim")
+    imagination, policy = bundle.imagination(), bundle.policy()
+    image = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
+    live, goal = imagination.encode(image), imagination.encode(image[:, ::-1].copy())
+    plan = imagination.imagine(live, goal, seed=1)
+    assert np.array_equal(plan.features, imagination.imagine(live, goal, seed=1).features)
+    assert not np.array_equal(plan.features, imagination.imagine(live, goal, seed=2).features)
+    assert imagination.decode(plan.latents).shape == (6, 64, 64, 3)
+    frame, proprio = policy.observe(image), Proprio(np.zeros(6), np.zeros(6), 0.0)
+    out = policy.act(policy.set_plan(plan.features), frame, proprio, np.ones(6, bool), plan.offsets)
+    assert out.positions.shape == (16, 6) and out.gripper.shape == (16,) and out.distal.shape == (3, 7)
+    assert ((out.gripper >= 0) & (out.gripper <= 1)).all()
+    assert bundle.time_to_goal(live, goal) == pytest.approx(plan.time_to_goal)
+
+
+def test_given_actions_are_kept(folder: Path) -> None:
+    bundle = ModelBundle.load(folder)
+    imagination, policy = bundle.imagination(), bundle.policy()
+    image = np.zeros((128, 128, 3), np.uint8)
+    plan = imagination.imagine(imagination.encode(image), imagination.encode(image + 9), 0)
+    keys, frame = policy.set_plan(plan.features), policy.observe(image)
+    prefix = np.array([[0.1, -0.2, 0.3, 0.0, 0.1, 0.2, 1.0]] * 2)
+    out = policy.act(keys, frame, Proprio(np.zeros(6), np.zeros(6), 0.0), np.ones(6, bool), plan.offsets, prefix)
+    np.testing.assert_allclose(out.positions[:2], prefix[:, :6], atol=1e-5)
+    np.testing.assert_allclose(out.gripper[:2], 1.0, atol=1e-5)
+
+
+def test_a_masked_plan_is_not_seen(folder: Path) -> None:
+    """With all frames masked the chunk must not depend on the plan at all: the goal comes through the plan only."""
+    bundle = ModelBundle.load(folder)
+    imagination, policy = bundle.imagination(), bundle.policy()
+    image = np.zeros((128, 128, 3), np.uint8)
+    live, frame, proprio = imagination.encode(image), policy.observe(image), Proprio(np.zeros(6), np.zeros(6), 0.0)
+    plans = [imagination.imagine(live, imagination.encode(image + shade), 0) for shade in (9, 200)]
+    masked = [policy.act(policy.set_plan(p.features), frame, proprio, np.zeros(6, bool), plans[0].offsets) for p in plans]
+    seen = [policy.act(policy.set_plan(p.features), frame, proprio, np.ones(6, bool), plans[0].offsets) for p in plans]
+    np.testing.assert_allclose(masked[0].positions, masked[1].positions, atol=1e-6)
+    assert np.abs(seen[0].positions - seen[1].positions).max() > 1e-5
+
+
+def test_a_changed_file_is_refused(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "m")
+    with (copy / "act.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(ModelError, match=r"act\.onnx: SHA-256 is [0-9a-f]{64}, the manifest says [0-9a-f]{64}"):
+        ModelBundle.load(copy)
+
+
+def test_a_missing_file_a_foreign_robot_and_a_newer_format(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is for ur5e_sim, not for robot 'panda'"):
+        ModelBundle.load(folder, "panda")
+    with pytest.raises(ModelError, match="no model in"):
+        ModelBundle.load(tmp_path / "nowhere")
+    copy = shutil.copytree(folder, tmp_path / "m")
+    (copy / "imagine.onnx").unlink()
+    with pytest.raises(ModelError, match=r"imagine\.onnx is missing"):
+        ModelBundle.load(copy)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
+    with pytest.raises(ModelError, match="format 2, this version reads 1"):
+        ModelBundle.load(copy)
+
+
+def test_backends_that_are_not_served(folder: Path) -> None:
+    for backend in ("tensorrt", "cuda"):
+        with pytest.raises(BackendError, match=f"'{backend}' is not served by this version; use 'auto' or 'onnxruntime'"):
+            make_runner(folder / "act.onnx", backend)
+    with pytest.raises(BackendError, match="'tpu' is not one of"):
+        make_runner(folder / "act.onnx", "tpu")
+
+
+def test_a_wrong_shape_is_named(folder: Path) -> None:
+    runner = make_runner(folder / "distance.onnx")
+    with pytest.raises(ValueError, match=r"'current' has shape \(1, 8, 4, 8\), the network takes \(1, 8, 8, 8\)"):
+        runner({"current": np.zeros((1, 8, 4, 8), np.float32), "goal": np.zeros((1, 8, 8, 8), np.float32)})
+
+
+def test_flange_of_the_ur5e_at_zero() -> None:
+    """Stretched out along −x: the arm's two long links, and the wrist's offsets, from Universal Robots' parameters."""
+    out = ForwardKinematics()(torch.zeros(1, 6))[0]
+    tool = out[:3] / 3
+    assert torch.allclose(tool, torch.tensor([-0.8172, -0.1333 - 0.0996 - 0.145, 0.1625 - 0.0997]), atol=1e-4)

@@ -1,0 +1,78 @@
+"""The simulated arm and its expert."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ogbench")
+
+from act2goal_ros.learning.simulate import Disturbances, Recorder  # noqa: E402
+from act2goal_ros.sim.arm import SimulatedArm  # noqa: E402
+from act2goal_ros.sim.expert import ExpertLimits  # noqa: E402
+from act2goal_ros.sim.scene import CAMERA, CubeScene  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def arm() -> SimulatedArm:
+    return SimulatedArm()
+
+
+def test_a_seed_fixes_the_reset(arm: SimulatedArm) -> None:
+    first = arm.reset("cube-single-2", 7)
+    state = arm.data.qpos.copy()
+    arm.reset("cube-single-4", 3)
+    second = arm.reset("cube-single-2", 7)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(state, arm.data.qpos)
+    assert first.shape == (128, 128, 3)
+
+
+def test_the_goal_picture_leaves_the_scene_alone(arm: SimulatedArm) -> None:
+    goal = arm.reset("cube-single-1", 1)
+    assert np.abs(goal.astype(int) - arm.render()).max() > 60
+    np.testing.assert_allclose(arm.target_positions, [[0.425, -0.1, 0.02]])
+    assert np.abs(arm.object_positions[0, :2] - [0.425, 0.1]).max() <= 0.01
+    assert not arm.success()
+
+
+def test_light_meshes_weigh_the_same() -> None:
+    masses = []
+    for light in (True, False):
+        scene = CubeScene(light=light)
+        scene.reset(seed=0, options={"task_id": 1})
+        masses.append(scene.model.body_mass.copy())
+    np.testing.assert_allclose(masses[0], masses[1], rtol=1e-6)
+
+
+def test_light_meshes_look_alike() -> None:
+    """Against OGBench's own rendering, without what the light one leaves out: shadows and multisampling."""
+    pictures = []
+    for light in (True, False):
+        scene = CubeScene(render_size=128, light=light)
+        scene.reset(seed=0, options={"task_id": 1})
+        scene.model.light_castshadow[:] = 0
+        pictures.append(scene.render(camera=CAMERA).astype(float))
+    assert np.abs(pictures[0] - pictures[1]).mean() < 4.0
+
+
+def test_unknown_tasks_are_named(arm: SimulatedArm) -> None:
+    with pytest.raises(ValueError, match="unknown task 'cube-9'; there are cube-single-1"):
+        arm.reset("cube-9")
+
+
+def test_the_expert_gets_there_within_its_limits(arm: SimulatedArm) -> None:
+    recorder = Recorder(arm, Disturbances(kick=0, miss=0, drop=0, placed=0))
+    for seed in range(3):
+        episode = recorder.record(seed)
+        assert episode is not None
+        assert np.linalg.norm(episode.cube[-1] - episode.target) < 0.02
+        assert not episode.disturbed.any()
+        speed = np.abs(np.diff(episode.command[:, :6], axis=0)) / 0.05
+        assert speed.max() <= ExpertLimits().velocity + 1e-3
+
+
+def test_the_expert_recovers_from_a_miss_and_a_drop(arm: SimulatedArm) -> None:
+    episode = Recorder(arm, Disturbances(kick=1, miss=1, drop=1, placed=0)).record(4)
+    assert episode is not None
+    assert 0.02 < episode.disturbed.mean() < 0.9
+    grasps = np.diff((episode.command[:, 6] > 0.5).astype(int)) == 1
+    assert grasps.sum() >= 2
