@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -54,7 +54,7 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Received:
-    """A message of a rollout. topic: without namespace prefix resolution, as recorded; time: s it was received at."""
+    """A message of a rollout. topic: as it was asked for, else as recorded; time: s it was received at."""
 
     topic: str
     time: float
@@ -136,27 +136,34 @@ def make_room(root: Path, max_bytes: int, reserve: int = 0) -> list[tuple[Path, 
     return removed
 
 
-def read(directory: Path, topics: Collection[str] | None = None) -> Iterator[Received]:
+def read(
+    directory: Path, topics: Collection[str] | None = None, wanted: Callable[[str, float], bool] | None = None
+) -> Iterator[Received]:
     """Messages of a complete rollout in the order they were received; arrays in them are NumPy arrays.
 
-    topics: names without namespace, e.g. "plan" or "sim/state"; matched against the end of the recorded names. Needs no ROS: the types
-    come from the file. Raises BagError naming the path when it cannot be read.
+    topics: names without namespace, e.g. "plan" or "sim/state"; matched against the end of the recorded names. wanted(topic, time): which
+    messages to decode; the others are skipped. Needs no ROS: the types come from the file. Raises BagError naming the path when it cannot be read.
     """
     try:
         with Reader(directory) as reader:
-            wanted = [c for c in reader.connections if topics is None or any(_is(c.topic, t) for t in topics)]
+            chosen = {c.id: t for c in reader.connections if (t := _match(c.topic, topics)) is not None}
+            connections = [c for c in reader.connections if c.id in chosen]
             store = get_typestore(Stores.EMPTY)
-            for connection in wanted:
+            for connection in connections:
                 store.register(_types(connection))
-            for connection, time, data in reader.messages(wanted) if wanted else ():
-                topic = connection.topic if topics is None else next(t for t in topics if _is(connection.topic, t))
-                yield Received(topic, time * 1e-9, store.deserialize_cdr(data, connection.msgtype))
+            for connection, nanoseconds, data in reader.messages(connections) if connections else ():
+                topic, time = chosen[connection.id], nanoseconds * 1e-9
+                if wanted is None or wanted(topic, time):
+                    yield Received(topic, time, store.deserialize_cdr(data, connection.msgtype))
     except (ReaderError, FileNotFoundError) as error:
         raise BagError(f"{directory} cannot be read: {error}") from error
 
 
-def _is(recorded: str, topic: str) -> bool:
-    return recorded == topic or recorded.endswith("/" + topic.lstrip("/"))
+def _match(recorded: str, topics: Collection[str] | None) -> str | None:
+    """The asked-for topic that a recorded name is, if any; without any asked for, the recorded name."""
+    if topics is None:
+        return recorded
+    return next((t for t in topics if recorded == t or recorded.endswith("/" + t.lstrip("/"))), None)
 
 
 def _types(connection: Connection) -> Any:
