@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import array
+import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ ENCODINGS: dict[str, tuple[int, tuple[int, int, int]]] = {
     "bgra8": (4, (2, 1, 0)),
     "mono8": (1, (0, 0, 0)),
 }
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 SMALLEST, LARGEST = 16, 8192  # pixels a side
 
 
@@ -94,47 +96,32 @@ def load(path: str | Path) -> Rgb:
 
 
 def decode(content: bytes) -> Rgb:
-    """The picture in the bytes of a PNG, JPEG, BMP, WebP or TIFF file, (H, W, 3) uint8 RGB.
+    """The picture in the bytes of a PNG, JPEG, BMP, WebP or TIFF file, (H, W, 3) uint8 RGB, turned as its EXIF says.
 
-    Raises ImageError when they are truncated or no image.
+    Raises ImageError when they are truncated, damaged or no image.
     """
-    import cv2
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
-    kind = _kind(content)
-    if not kind:
-        raise ImageError(
-            f"no image: {len(content)} bytes that start with {content[:8].hex() or 'nothing'}, "
-            "expected PNG, JPEG, BMP, WebP or TIFF"
-        )
-    if not _complete(content, kind):
-        raise ImageError(f"truncated {kind} image: {len(content)} bytes without an end")
-    bgr: Any = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise ImageError(f"damaged {kind} image: {len(content)} bytes that cannot be decoded")
-    check_size(bgr.shape[1], bgr.shape[0])
-    return np.ascontiguousarray(bgr[:, :, ::-1])
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+            check_size(*picture.size)
+            rgb = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except UnidentifiedImageError:
+        start = content[:8].hex() or "nothing"
+        expected = ", ".join(FORMATS)
+        raise ImageError(f"no image: {len(content)} bytes that start with {start}, expected {expected}") from None
+    except (OSError, SyntaxError, EOFError) as error:
+        raise ImageError(f"truncated or damaged image of {len(content)} bytes: {error}") from error
+    return rgb
 
 
-def _kind(content: bytes) -> str:
-    if content[:8] == b"\x89PNG\r\n\x1a\n":
-        return "PNG"
-    if content[:3] == b"\xff\xd8\xff":
-        return "JPEG"
-    if content[:2] == b"BM":
-        return "BMP"
-    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
-        return "WebP"
-    return "TIFF" if content[:4] in (b"II*\x00", b"MM\x00*") else ""
+def shrink(rgb: Rgb, largest: int) -> Rgb:
+    """The picture with its longer side at most `largest` pixels, in its own proportions."""
+    from PIL import Image
 
-
-def _complete(content: bytes, kind: str) -> bool:
-    """Whether the end is there: decoders fill the missing part of a truncated file with grey instead of failing."""
-    if kind == "PNG":
-        return b"IEND" in content[-16:]
-    if kind == "JPEG":
-        return b"\xff\xd9" in content[-64:]
-    if kind == "BMP":
-        return len(content) >= int.from_bytes(content[2:6], "little")
-    if kind == "WebP":
-        return len(content) >= int.from_bytes(content[4:8], "little") + 8
-    return True
+    height, width = rgb.shape[:2]
+    scale = largest / max(height, width)
+    if scale >= 1.0:
+        return rgb
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(rgb).resize(size, Image.Resampling.BOX))

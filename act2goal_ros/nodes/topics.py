@@ -8,6 +8,7 @@ GOAL = "goal"
 GOAL_IMAGE = "goal/image"
 TAKE_LIVE_FRAME = "goal/take_live_frame"
 SET_GOAL = "goal/set"
+CANCEL_GOAL = "goal/cancel"
 REACH_GOAL = "reach_goal"
 
 PLAN = "plan"
