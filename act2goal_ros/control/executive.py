@@ -102,6 +102,7 @@ class Executive:
         self._gripper_sent: deque[tuple[float, float]] = deque(maxlen=256)
         self._ready = False  # whether the stream knows where the arm is
         self._run = 0
+        self.cover_now = False  # commands start now, on what is committed, not at now + lead
         self.stop()
 
     def stop(self) -> None:
@@ -172,6 +173,13 @@ class Executive:
         """The last gripper command, 0 open .. 1 closed; 0 before the first."""
         return 0.0 if np.isnan(self._gripper) else self._gripper
 
+    def commanded(self, now: float) -> tuple[Array, Array]:
+        """Commanded positions and velocities (J,); empty before the first synchronisation with the controller."""
+        if not self._ready:
+            return np.empty(0), np.empty(0)
+        q, v, _ = self.stream.state_at(self._clock.to_stream(now))
+        return q, v
+
     # private helpers
 
     def _drop(self, what: str) -> None:
@@ -233,9 +241,9 @@ class Executive:
             return Decision(State.IDLE, *(cause if cause[0] else (StopReason.NONE, "waiting for the controller")))
         stream, at = self.stream, self._clock.to_stream(now)
         if self.decision.state == State.RUNNING and stream.rest_time > at:
-            return Decision(State.BRAKING, *cause, self._sent(self._brake(at)))
+            return Decision(State.BRAKING, *cause, self._sent(self._brake(at), at))
         if stream.rest_time > at:
-            return Decision(State.BRAKING, *cause, self._sent(stream.resend(at, self.settings.lead)))
+            return Decision(State.BRAKING, *cause, self._sent(stream.resend(at, self.settings.lead), at))
         self._synchronise(now)
         waiting = "waiting for a chunk" if self.chunk is None else "the controller is paused: speed scaling is 0"
         return Decision(State.HOLDING, *(cause if cause[0] else (StopReason.NONE, waiting)))
@@ -271,9 +279,11 @@ class Executive:
         trajectory = self.stream.advance(at, self.settings.lead)
         self._gripper = chunk.gripper_at(now + self.settings.lead)
         self._gripper_sent.append((now + self.settings.lead, self._gripper))
-        return Decision(State.RUNNING, StopReason.NONE, "", self._sent(trajectory), self._gripper)
+        return Decision(State.RUNNING, StopReason.NONE, "", self._sent(trajectory, at), self._gripper)
 
-    def _sent(self, trajectory: Trajectory) -> Trajectory:
+    def _sent(self, trajectory: Trajectory, at: float) -> Trajectory:
+        if self.cover_now:
+            trajectory = self.stream.resend(at, 0.0)
         return replace(trajectory, start=self._clock.to_node(trajectory.start))
 
     def _prefix(self, stamp: float, now: float) -> Array | None:

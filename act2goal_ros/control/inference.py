@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from act2goal_ros.control.executive import Request
-from act2goal_ros.control.planbook import Plan
 from act2goal_ros.control.watchdog import Latest
 
 Array = NDArray[np.float64]
@@ -76,7 +75,7 @@ class InferenceWorker:
     ) -> None:
         self._policy = policy
         self._on_latent, self._on_result, self._on_fault = (on_latent, on_result, on_fault)
-        self._jobs: Latest[Job | Plan] = Latest()
+        self._jobs: Latest[Job | tuple[str, NDArray[np.float32]]] = Latest()
         self._keys: dict[str, Any] = {}
         self._thread = threading.Thread(target=self._loop, name="inference", daemon=True)
         self._thread.start()
@@ -85,9 +84,9 @@ class InferenceWorker:
         """Offers a job; False when it replaced one that was not begun."""
         return self._jobs.put(job)
 
-    def prepare(self, plan: Plan) -> None:
+    def prepare(self, plan_id: str, features: NDArray[np.float32]) -> None:
         """Computes a plan's keys ahead of the first job that needs them, when there is nothing else to do."""
-        self._jobs.offer(plan)
+        self._jobs.offer((plan_id, features))
 
     def close(self) -> None:
         """Ends the thread after what it is doing."""
@@ -97,10 +96,10 @@ class InferenceWorker:
     def _loop(self) -> None:
         while (work := self._jobs.take()) is not None:
             try:
-                if isinstance(work, Plan):
-                    self._keys_of(work)
-                else:
+                if isinstance(work, Job):
                     self._run(work)
+                else:
+                    self._keys_of(*work)
             except Exception as error:  # noqa: BLE001 - whatever a backend raises stops the arm, not the thread
                 self._on_fault(f"{type(error).__name__}: {error}")
 
@@ -113,13 +112,13 @@ class InferenceWorker:
             return
         reading, plan = request.reading, request.plan
         proprio = Proprio(reading.q, reading.qd, reading.gripper)
-        keys = self._keys_of(plan)
+        keys = self._keys_of(plan.plan_id, plan.features)
         output = self._policy.act(keys, frame, proprio, plan.mask, plan.times - job.stamp, request.prefix)
         self._on_result(Result(job, frame.latent, output, time.monotonic() - began))
 
-    def _keys_of(self, plan: Plan) -> Any:
-        if plan.plan_id not in self._keys:
-            self._keys[plan.plan_id] = self._policy.set_plan(plan.features)
+    def _keys_of(self, plan_id: str, features: NDArray[np.float32]) -> Any:
+        if plan_id not in self._keys:
+            self._keys[plan_id] = self._policy.set_plan(features)
             while len(self._keys) > self.KEPT:
                 del self._keys[next(iter(self._keys))]
-        return self._keys[plan.plan_id]
+        return self._keys[plan_id]

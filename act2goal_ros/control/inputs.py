@@ -59,7 +59,7 @@ class Inputs:
         self._controller = Freshness("controller state", bounds.controller_timeout)
         self._bad_image = self._peer_lost = ""
         self._scales = False
-        self._stopped: Cause = NO_CAUSE
+        self._stops: dict[str, Cause] = {}
         self._no_goal: Cause = (StopReason.NO_GOAL, "no goal yet")
 
     def clock_jumped(self) -> None:
@@ -72,9 +72,11 @@ class Inputs:
         """A goal to reach, or why there is none."""
         self.goal_id, self._no_goal = (goal_id, NO_CAUSE) if active else ("", why_not)
 
-    def stop_asked(self, reason: StopReason, detail: str) -> None:
-        """The supervisor's stop or the emergency stop; NONE takes it back."""
-        self._stopped = (reason, detail)
+    def stop_asked(self, who: str, reason: StopReason, detail: str = "") -> None:
+        """Somebody asks for a stop (the supervisor, the emergency stop, the node itself); NONE takes it back."""
+        self._stops.pop(who, None)
+        if reason:
+            self._stops[who] = (reason, detail)
 
     def peer_lost(self, detail: str) -> None:
         """A node that must be there is gone; an empty text: it is back."""
@@ -113,7 +115,7 @@ class Inputs:
     def cause(self, now: float, monotonic: float) -> Cause:
         """Why the arm must not follow the policy, if it must not; the gravest cause first."""
         lost: Cause = (StopReason.NODE_LOST, self._peer_lost) if self._peer_lost else NO_CAUSE
-        for cause in (self._stopped, lost, self._no_goal):
+        for cause in (*self._stops.values(), lost, self._no_goal):
             if cause[0]:
                 return cause
         for examine in (self._cause_of_joints, self._cause_of_controller, self._cause_of_image):

@@ -78,10 +78,10 @@ class PlanBook:
             why = plan if k == 0 else why
         return why
 
-    @property
-    def complete_ids(self) -> list[str]:
-        """Plans whose features are known, oldest first."""
-        return list(self._features)
+    def newest(self, goal_id: str, now: float) -> tuple[str, float]:
+        """Id and age, s, of the plan to act on; empty and 0 when there is none."""
+        plan = self.usable(goal_id, now)
+        return (plan.plan_id, now - plan.stamp) if isinstance(plan, Plan) else ("", 0.0)
 
     def _complete(self, selected: Selected, goal_id: str, now: float) -> Plan | Cause:
         none = StopReason.NO_SELECTION

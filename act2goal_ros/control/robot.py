@@ -22,10 +22,11 @@ class RobotError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerConfig:
-    """The joint trajectory controller; topics are relative names."""
+    """The joint trajectory controller; topics are relative names. tracking_error: rad, larger ones stop the arm."""
 
     name: str
     mode: str = "auto"
+    tracking_error: float = 0.2
 
     @property
     def joint_trajectory_topic(self) -> str:
@@ -131,6 +132,8 @@ def _parse(data: Any) -> RobotConfig:
     _reject_unknown(data, {"name", "joints", "joint_states_topic", "controller", "gripper", "camera"}, "robot")
     controller, gripper = (_section(ControllerConfig, data, "controller"), _section(GripperConfig, data, "gripper"))
     _one_of("controller.mode", controller.mode, CONTROLLER_MODES)
+    if not 0 < controller.tracking_error <= 7:
+        raise ValueError(f"controller.tracking_error is {controller.tracking_error} rad, must be in (0, 7]")
     _one_of("gripper.interface", gripper.interface, GRIPPER_INTERFACES)
     if gripper.open == gripper.closed:
         raise ValueError(f"gripper: open and closed are both {gripper.open:g}")

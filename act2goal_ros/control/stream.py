@@ -134,8 +134,8 @@ class CommandStream:
 
     def committed(self, time: float) -> Trajectory:
         """All that is committed from an absolute time on, as one trajectory that starts there."""
-        pieces = [path for path in self._paths if path.end > time] or [self._paths[-1]]
-        pieces = [path for k, path in enumerate(pieces) if k == len(pieces) - 1 or pieces[k + 1].start > time]
+        begun = [k for k, path in enumerate(self._paths) if path.start <= time]
+        pieces = list(self._paths)[begun[-1] if begun else 0 :]
         last = pieces[-1].trajectory(max(time, pieces[-1].start))
         for path, following in zip(reversed(pieces[:-1]), reversed(pieces[1:]), strict=True):
             begin = max(time, path.start)

@@ -1,0 +1,316 @@
+"""Turns camera frames, plans and selections into commands for the arm: the only node that moves it.
+
+subscribes: image_raw, joint_states, plan, plan_features, selection, goal, stop, e_stop, <controller>/controller_state, status.
+publishes: <controller>/joint_trajectory at command_rate (short, each ending at rest), the gripper's command, live_latent and
+chunk for every frame, control_status at a fifth of the command rate and on change.
+services used: <controller>/get_parameters, to learn how it replaces trajectories.
+Frames are inferred on in a thread of its own; the newest counts, dropped ones are counted.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from act2goal_msgs.msg import (
+    Chunk,
+    ControlStatus,
+    FrameSelection,
+    Goal,
+    LiveLatent,
+    Plan,
+    PlanFeatures,
+    Stop,
+)
+from control_msgs.msg import JointTrajectoryControllerState
+from rclpy.clock import Clock, ClockType
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Bool
+from trajectory_msgs.msg import JointTrajectory
+
+from act2goal_ros import paths
+from act2goal_ros.control.chunk import ActionChunk
+from act2goal_ros.control.executive import Decision, Executive, Settings
+from act2goal_ros.control.inference import InferenceWorker, Job, Result
+from act2goal_ros.control.inputs import Bounds
+from act2goal_ros.control.robot import RobotConfig
+from act2goal_ros.control.stop import StopReason
+from act2goal_ros.nodes import policy_messages as messages
+from act2goal_ros.nodes import qos, topics, trajectories
+from act2goal_ros.nodes.base import ManagedNode, run
+from act2goal_ros.nodes.gripper import make_gripper
+from act2goal_ros.nodes.images import ImageError, to_rgb
+from act2goal_ros.nodes.parameters import param
+from act2goal_ros.nodes.peer import Peer
+from act2goal_ros.nodes.replacement import Replacement
+from act2goal_ros.serving.bundle import ModelBundle
+
+SUPERVISOR = "supervisor"
+UNKNOWN = "how {0} replaces trajectories is not known: {0}/get_parameters has not answered; or set controller.mode in the robot's file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyParameters:
+    """Parameters of the policy node."""
+
+    robot: str = param("ur5e_sim", "", "robot: a file, or a name in config/robots")
+    model: str = param("act2goal-tiny", "", "name in models/ or path of a model's folder")
+    backend: str = param("auto", "", "what runs the networks", choices=("auto", "onnxruntime", "tensorrt", "cuda"))
+    threads: int = param(1, "", "threads of the networks", low=1, high=64)
+    command_rate: float = param(50.0, "Hz", "commands a second", low=20.0, high=250.0)
+    inference_period: float = param(0.0, "s", "least time between chunks; 0: every camera frame", low=0.0, high=1.0)
+    prefix: bool = param(True, "", "tell the policy what is committed already")
+    lead: float = param(0.02, "s", "from sending a command to its first new point", low=0.0, high=0.2)
+    horizon: float = param(0.08, "s", "of motion in a command before its braking tail", low=0.02, high=0.5)
+    image_timeout: float = param(0.15, "s", "age at which a camera frame is stale", low=0.02, high=5.0)
+    joint_states_timeout: float = param(0.1, "s", "age at which joint states are stale", low=0.01, high=5.0)
+    controller_timeout: float = param(0.25, "s", "age at which the controller counts as lost", low=0.02, high=5.0)
+    delay_budget: float = param(0.3, "s", "longest time from a camera frame to its chunk", low=0.02, high=2.0)
+    command_error: float = param(
+        0.1, "rad", "largest difference of the reference from the command", low=0.01, high=3.14
+    )
+    clock_jump: float = param(0.05, "s", "largest step of the clock", low=0.01, high=10.0)
+    recovery_time: float = param(0.5, "s", "how long a fault must be gone before the arm moves", low=0.0, high=60.0)
+
+    def __post_init__(self) -> None:
+        if self.lead + self.horizon > 0.1 + 1e-9:
+            total = self.lead + self.horizon
+            raise ValueError(
+                f"lead + horizon is {total:g} s, at most 0.1 s: so late the arm brakes when commands cease"
+            )
+
+    def settings(self, robot: RobotConfig, stepped: bool) -> Settings:
+        """What of it concerns the executive."""
+        names = ("image_timeout", "joint_states_timeout", "controller_timeout", "clock_jump")
+        limits = {name: getattr(self, name) for name in names}
+        bounds = Bounds(tracking_error=robot.controller.tracking_error, **limits)
+        own = {"lead", "horizon", "delay_budget", "command_error", "recovery_time"}
+        return Settings(bounds=bounds, stepped=stepped, **{name: getattr(self, name) for name in own})
+
+
+class PolicyNode(ManagedNode[PolicyParameters]):
+    """Feeds an Executive and an InferenceWorker, and sends what they decide."""
+
+    def __init__(self, load: Any = ModelBundle.load) -> None:
+        super().__init__("policy", PolicyParameters)
+        self._load = load
+        self._worker: InferenceWorker | None = None
+
+    # lifecycle
+
+    def setup(self) -> None:
+        self._robot = robot = RobotConfig.load(self.p.robot)
+        bundle = self._load(paths.model(self.p.model), robot=robot.name)
+        messages.check_joints(bundle, robot)
+        self._model_hash, self._step, self._image_size = bundle.hash, bundle.step, bundle.image_size
+        stepped = bool(self.get_parameter("use_sim_time").value)
+        prefix_steps = bundle.config.prefix_steps if self.p.prefix else 0
+        self._executive = Executive(robot, self.p.settings(robot, stepped), self._step, prefix_steps)
+        self._policy = bundle.policy(self.p.backend, self.p.threads)
+        messages.warm_up(bundle, self._policy)
+        self._worker = InferenceWorker(self._policy, self._encoded, self._inferred, self._inference_failed)
+        self._rates, self._said, self._beats = messages.Rates(), None, 0
+        self._last_frame = -1e9
+        self._controller_state = b""
+        self._gripper = make_gripper(self, robot.gripper)
+        self._create_publishers(robot)
+        self._create_subscriptions(robot)
+        self._executive.inputs.stop_asked(
+            "controller", StopReason.CONTROLLER_LOST, UNKNOWN.format(robot.controller.name)
+        )
+        self.own(Replacement(self, robot.controller, self._mode_known))
+        self._supervisor = self.own(Peer(self, SUPERVISOR, self._supervisor_lost))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self.own(self.create_timer(1.0 / self.p.command_rate, self._tick, clock=steady))
+        self._timer.cancel()
+
+    def start(self) -> None:
+        self._executive.stop()
+        self._executive.inputs.stop_asked("self", StopReason.NONE)
+        self._timer.reset()
+
+    def halt(self) -> None:
+        self._timer.cancel()
+        self._executive.inputs.stop_asked("self", StopReason.INACTIVE, "the policy is not active")
+        self._send(self._executive.tick(self.now(), time.monotonic()))
+
+    def teardown(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    # callbacks
+
+    def _on_image(self, message: Image) -> None:
+        now, inputs = self.now(), self._executive.inputs
+        if not self.is_active or self._worker is None:
+            return
+        try:
+            image = to_rgb(message)
+            messages.check_size(image, self._image_size)
+        except ImageError as error:
+            inputs.bad_image(f"{self._robot.camera.topic}: {error}")
+            return
+        stamp = trajectories.seconds(message.header.stamp)
+        monotonic = time.monotonic()
+        if not inputs.image(stamp, now, monotonic) or monotonic - self._last_frame < self.p.inference_period:
+            return
+        if not inputs.goal_id:
+            return
+        self._last_frame = monotonic
+        request = self._executive.request(stamp, now, monotonic)
+        if not self._worker.submit(Job(stamp, image, request, message.header)):
+            self._rates.missed += 1
+            self.count("frame_replaced")
+
+    def _on_joint_states(self, message: JointState) -> None:
+        stamp = trajectories.seconds(message.header.stamp) or self.now()
+        self._executive.inputs.joint_states(stamp, message.name, message.position, message.velocity, time.monotonic())
+
+    def _on_controller_state(self, raw: bytes) -> None:
+        self._controller_state = raw  # unpacked once a tick
+
+    def _on_plan(self, message: Plan) -> None:
+        if self._is_ours(message.model_hash, "plan"):
+            stamp = trajectories.seconds(message.header.stamp)
+            self._executive.inputs.plans.add_plan(message.plan_id, stamp, np.array(message.frame_offsets))
+
+    def _on_features(self, message: PlanFeatures) -> None:
+        if not self._is_ours(message.model_hash, "plan_features"):
+            return
+        features = messages.features(message)
+        if features is None:
+            self.count("bad_plan_features")
+            return
+        self._executive.inputs.plans.add_features(message.plan_id, features)
+        if self._worker is not None:
+            self._worker.prepare(message.plan_id, features)
+
+    def _on_selection(self, message: FrameSelection) -> None:
+        self._executive.inputs.plans.select(messages.selected(message))
+
+    def _on_goal(self, message: Goal) -> None:
+        why_not = messages.WHY_NOT.get(message.state, (StopReason.NONE, ""))
+        self._executive.inputs.goal(message.goal_id, message.state == Goal.ACTIVE, why_not)
+
+    def _on_stop(self, message: Stop) -> None:
+        reason = StopReason(message.reason.value) if message.active else StopReason.NONE
+        self._executive.inputs.stop_asked("supervisor", reason, message.detail)
+        self._tick_at_once()
+
+    def _on_e_stop(self, message: Bool) -> None:
+        reason = StopReason.E_STOP if message.data else StopReason.NONE
+        self._executive.inputs.stop_asked("e_stop", reason, "emergency stop pressed")
+        self._tick_at_once()
+
+    def _supervisor_lost(self, detail: str) -> None:
+        self._executive.inputs.peer_lost(detail)
+        self._tick_at_once()
+
+    def _mode_known(self, mode: str, text: str, warn: bool) -> None:
+        (self.get_logger().warning if warn else self.get_logger().info)(text)
+        self._executive.cover_now = mode != "splice"
+        self._executive.inputs.stop_asked("controller", StopReason.NONE)
+
+    # from the worker's thread
+
+    def _encoded(self, result: Result) -> None:
+        self._latent.publish(messages.latent(result, self._model_hash))
+
+    def _inferred(self, result: Result) -> None:
+        chunk = ActionChunk(result.job.stamp, self._step, result.output.positions, result.output.gripper)
+        self._chunk.publish(
+            messages.chunk(result, chunk, self._executive.inputs.goal_id, self._robot, self._rates.next_chunk())
+        )
+        self.soon(functools.partial(self._adopt, result, chunk))
+
+    def _inference_failed(self, detail: str) -> None:
+        self.soon(functools.partial(self._executive.model_failed, detail))
+
+    # private helpers
+
+    def _adopt(self, result: Result, chunk: ActionChunk) -> None:
+        self._rates.chunk(time.monotonic(), result.seconds)
+        if result.job.request is not None and self._executive.chunk_made(result.job.request, chunk, self.now()):
+            self._tick_at_once()
+
+    def _tick_at_once(self) -> None:
+        if self.is_active:
+            self._timer.reset()
+            self._tick()
+
+    def _tick(self) -> None:
+        monotonic = time.monotonic()
+        self._rates.tick(monotonic, 1.0 / self.p.command_rate)
+        inputs = self._executive.inputs
+        if self._supervisor.heard and not self._supervisor.lost:
+            inputs.peer_lost("")
+        if self._controller_state:
+            report = messages.controller_report(self._controller_state, self._robot.joint_names)
+            self._controller_state = b""
+            if report is not None:
+                inputs.controller(report, monotonic)
+        decision = self._executive.tick(self.now(), monotonic)
+        self._send(decision)
+        self._tell(decision, monotonic)
+
+    def _send(self, decision: Decision) -> None:
+        if decision.trajectory is not None:
+            self._trajectory.publish(trajectories.to_message(decision.trajectory, self._robot.joint_names))
+            self._rates.command(time.monotonic())
+        if decision.gripper is not None:
+            self._gripper.command(decision.gripper, time.monotonic())
+
+    def _tell(self, decision: Decision, monotonic: float) -> None:
+        """Publishes control_status on every fifth tick and on change, the heartbeat's text on change and now and then."""
+        said = (decision.state, decision.reason)
+        changed, self._said, self._beats = said != self._said, said, self._beats + 1
+        if changed or self._beats % 5 == 0:
+            drops = self._executive.inputs.drops + self._drops
+            self._status.publish(
+                messages.control_status(self._executive, self._rates, self._policy.backend, drops, self.now())
+            )
+        if changed or self._beats % 25 == 0:
+            level, text, reason, values = messages.heartbeat(decision, self._rates)
+            self.report(level, text, reason, **values)
+
+    def _is_ours(self, model_hash: str, what: str) -> bool:
+        if model_hash == self._model_hash:
+            return True
+        self.count(f"{what}_of_another_model")
+        return False
+
+    def _create_publishers(self, robot: RobotConfig) -> None:
+        topic = robot.controller.joint_trajectory_topic
+        self._trajectory = self.own(self.create_publisher(JointTrajectory, topic, qos.COMMAND))
+        self._latent = self.own(self.create_publisher(LiveLatent, topics.LIVE_LATENT, qos.SENSOR))
+        self._chunk = self.own(self.create_publisher(Chunk, topics.CHUNK, qos.COMMAND))
+        self._status = self.own(self.create_publisher(ControlStatus, topics.CONTROL_STATUS, qos.COMMAND))
+
+    def _create_subscriptions(self, robot: RobotConfig) -> None:
+        for kind, topic, callback, profile in (
+            (Image, robot.camera.topic, self._on_image, qos.SENSOR),
+            (JointState, robot.joint_states_topic, self._on_joint_states, qos.SENSOR),
+            (Plan, topics.PLAN, self._on_plan, qos.LATCHED),
+            (PlanFeatures, topics.PLAN_FEATURES, self._on_features, qos.LATCHED),
+            (FrameSelection, topics.SELECTION, self._on_selection, qos.LATCHED),
+            (Goal, topics.GOAL, self._on_goal, qos.LATCHED),
+            (Stop, topics.STOP, self._on_stop, qos.LATCHED),
+            (Bool, topics.E_STOP, self._on_e_stop, qos.EVENT),
+        ):
+            self.own(self.create_subscription(kind, topic, callback, profile))
+        # Unpacked once a tick, not at the controller's rate.
+        kind, topic = JointTrajectoryControllerState, robot.controller.state_topic
+        self.own(self.create_subscription(kind, topic, self._on_controller_state, qos.SENSOR, raw=True))
+
+
+def main() -> None:
+    """Runs the node."""
+    run(PolicyNode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Everything the policy node hears: a perfect arm under a joint trajectory controller, a camera, a planner.
+
+What goes wrong is said on the topic `fault` (std_msgs/String); an empty text ends it. parameter `mode`: of the controller.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from dataclasses import dataclass
+
+import numpy as np
+from act2goal_msgs.msg import FrameSelection, Goal, Plan, PlanFeatures
+from builtin_interfaces.msg import Time as TimeMsg
+from control_msgs.msg import JointTrajectoryControllerState
+from fake_policy import FRAMES, HASH, sweep
+from rclpy.node import Node
+from rclpy.time import Time
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
+from trajectory_msgs.msg import JointTrajectory
+
+from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryController, Rejection, TrajectoryCommand
+from act2goal_ros.control.robot import RobotConfig
+from act2goal_ros.nodes import images, qos, topics
+from act2goal_ros.nodes.base import ManagedNode, run
+from act2goal_ros.nodes.parameters import param
+from act2goal_ros.nodes.trajectories import seconds
+
+ROBOT = RobotConfig.load("ur5e_sim")
+NAMES = ROBOT.joint_names
+PERIOD = 0.008  # s of the controller
+VALID = 1.5  # s
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldParameters:
+    """Parameters of the world."""
+
+    mode: str = param("desired_state", "", "of the controller", choices=("splice", "desired_state", "measured_state"))
+
+
+class World(ManagedNode[WorldParameters]):
+    """The fake world."""
+
+    def __init__(self) -> None:
+        super().__init__("world", WorldParameters)
+
+    def setup(self) -> None:
+        config = ControllerConfig(joint_names=NAMES, update_period=PERIOD).in_mode(self.p.mode)
+        self.controller = JointTrajectoryController(config)
+        self.q, self.v = sweep(np.array([time.time() + 1.0]))[0], np.zeros(len(NAMES))
+        self.controller.activate(self.now(), self.q)
+        self.fault, self.goal_id, self.ticks, self.plans, self.rejected = "", "", 0, 0, []
+        self.clock_ahead = 0.0
+        helper = Node(ROBOT.controller.name, use_global_arguments=False, context=self.context)
+        helper.declare_parameter("allow_trajectory_replacement", config.allow_trajectory_replacement)
+        helper.declare_parameter("interpolate_from_desired_state", config.interpolate_from_desired_state)
+        self.executor.add_node(helper)
+        self.helper = helper
+        make = self.create_publisher
+        self.joints = self.own(make(JointState, topics.JOINT_STATES, qos.SENSOR))
+        self.state = self.own(make(JointTrajectoryControllerState, ROBOT.controller.state_topic, qos.COMMAND))
+        self.image = self.own(make(Image, topics.IMAGE, qos.SENSOR))
+        self.plan = self.own(make(Plan, topics.PLAN, qos.LATCHED))
+        self.features = self.own(make(PlanFeatures, topics.PLAN_FEATURES, qos.LATCHED))
+        self.selection = self.own(make(FrameSelection, topics.SELECTION, qos.LATCHED))
+        command = ROBOT.controller.joint_trajectory_topic
+        self.own(self.create_subscription(JointTrajectory, command, self.on_trajectory, qos.COMMAND))
+        self.own(self.create_subscription(Goal, topics.GOAL, self.on_goal, qos.LATCHED))
+        self.own(self.create_subscription(String, "fault", self.on_fault, qos.EVENT))
+        self.picture = images.to_message(np.full((32, 32, 3), 100, np.uint8))
+        self.own(self.create_timer(PERIOD, self.tick))
+
+    def teardown(self) -> None:
+        if hasattr(self, "helper"):
+            self.helper.destroy_node()
+            del self.helper
+
+    def on_goal(self, message: Goal) -> None:
+        self.goal_id = message.goal_id if message.state == Goal.ACTIVE else ""
+
+    def on_fault(self, message: String) -> None:
+        self.fault = message.data
+
+    def on_trajectory(self, message: JointTrajectory) -> None:
+        if self.fault == "deaf":
+            return
+        points = message.points
+        times = [p.time_from_start.sec + 1e-9 * p.time_from_start.nanosec for p in points]
+        rows = [[getattr(p, k) for p in points] for k in ("positions", "velocities", "accelerations")]
+        command = TrajectoryCommand(joint_names=message.joint_names, times=times, positions=rows[0],
+                                    velocities=rows[1], accelerations=rows[2], stamp=seconds(message.header.stamp))  # fmt: skip
+        try:
+            self.controller.submit(command, self.now())
+        except Rejection as error:
+            self.get_logger().error(f"rejected: {error}")
+
+    def tick(self) -> None:
+        now = self.now()
+        self.ticks += 1
+        q = self.controller.update(now, self.q, self.v)
+        self.v, self.q = (q - self.q) / PERIOD, q
+        if self.fault != "no_controller":
+            self.publish_state(now)
+        if self.fault != "no_joint_states":
+            self.publish_joints(now)
+        if self.ticks % 5 == 0 and self.fault != "no_image":
+            self.publish_image(now)
+        if self.ticks % 25 == 0 and self.goal_id and self.fault != "no_plan":
+            self.publish_plan(now)
+
+    def publish_state(self, now: float) -> None:
+        state = self.controller.state
+        message = JointTrajectoryControllerState(joint_names=list(NAMES), speed_scaling_factor=1.0)
+        message.header.stamp = stamp(now)
+        message.reference.positions = state.desired.positions.tolist()
+        message.reference.velocities = state.desired.velocities.tolist()
+        if state.desired.accelerations is not None:
+            message.reference.accelerations = state.desired.accelerations.tolist()
+        message.error.positions = [1.5 if self.fault == "tracking" else 0.0] * len(NAMES)
+        self.state.publish(message)
+
+    def publish_joints(self, now: float) -> None:
+        names, q, v = [*NAMES, ROBOT.gripper.joint], [*self.q, 0.4], [*self.v, 0.0]
+        if self.fault == "nan_joints":
+            q[3] = float("nan")
+        if self.fault == "infinite_joints":
+            q[0] = float("inf")
+        if self.fault == "missing_joint":
+            names, q, v = names[1:], q[1:], v[1:]
+        if self.fault == "wrong_names":
+            names = [f"left_{name}" for name in names]
+        if self.fault == "shuffled":
+            order = [6, 3, 0, 5, 1, 4, 2]
+            names, q, v = ([values[k] for k in order] for values in (names, q, v))
+        message = JointState(name=names, position=q, velocity=v)
+        message.header.stamp = stamp(now)
+        self.joints.publish(message)
+
+    def publish_image(self, now: float) -> None:
+        picture = self.picture
+        picture.data[:8] = array("B", np.float64(now).tobytes())
+        if self.fault == "wrong_size":
+            picture = images.to_message(np.zeros((24, 32, 3), np.uint8))
+        if self.fault == "truncated_image":
+            picture = images.to_message(np.zeros((32, 32, 3), np.uint8))
+            picture.data = array("B", bytes(100))
+        if self.fault == "wrong_encoding":
+            picture = images.to_message(np.zeros((32, 32, 3), np.uint8))
+            picture.encoding = "yuv422"
+        picture.header.stamp = stamp(now)
+        self.image.publish(picture)
+
+    def publish_plan(self, now: float) -> None:
+        self.plans += 1
+        plan_id = f"p{self.plans}"
+        offsets = 0.4 * np.arange(1, FRAMES + 1)
+        header = Plan().header
+        header.stamp = stamp(now)
+        features = np.zeros((1, FRAMES, 4, 4), np.float32)
+        self.plan.publish(Plan(header=header, plan_id=plan_id, goal_id=self.goal_id, model_hash=HASH,
+                               frame_offsets=offsets.tolist(), dense_frames=3))  # fmt: skip
+        message = PlanFeatures(header=header, plan_id=plan_id, model_hash=HASH, shape=list(features.shape))
+        message.data = array("f", features.tobytes())
+        self.features.publish(message)
+        if self.fault != "no_selection":
+            indices = [0, 1, FRAMES - 1]
+            self.selection.publish(FrameSelection(
+                header=header, plan_id=plan_id, goal_id=self.goal_id, frame_indices=indices,
+                frame_times=[stamp(now + offsets[k]) for k in indices], proximal=[True, True, False],
+                valid_until=stamp(now + VALID)))  # fmt: skip
+
+
+def stamp(time_s: float) -> TimeMsg:
+    """A time as a message."""
+    return Time(nanoseconds=round(1e9 * time_s)).to_msg()
+
+
+if __name__ == "__main__":
+    run(World)

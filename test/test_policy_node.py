@@ -1,0 +1,289 @@
+"""The policy node in a process of its own, between a fake world and a fake model: motion, every stop and its cause."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from act2goal_msgs.msg import Chunk, ControlStatus, Goal, LiveLatent, NodeStatus, Stop, StopReason
+from control_msgs.msg import JointTrajectoryControllerState
+from fake_policy import SPEED
+from ros_tools import Probe, new_domain, running, wait_for
+from std_msgs.msg import Bool, Float64, String
+from trajectory_msgs.msg import JointTrajectory
+
+from act2goal_ros.control.robot import RobotConfig
+from act2goal_ros.control.stop import StopReason as Reason
+from act2goal_ros.nodes import qos, topics
+from act2goal_ros.nodes.trajectories import seconds
+
+ROBOT = RobotConfig.load("ur5e_sim")
+LIMITS = ROBOT.limits
+LEAST_STOP = 2 * (SPEED / LIMITS.jerk[0]) ** 0.5  # s: 0.6 rad/s at 100 rad/s³ never reaches 10 rad/s²
+SLACK = 0.1  # s: the sweep may still be settling, on a busy machine above all
+
+
+class Bench:
+    """A probe around world and policy."""
+
+    def __init__(self, domain: int, mode_file: Path) -> None:
+        self.probe = probe = Probe(domain)
+        self.mode_file = mode_file
+        self.states = probe.listen(JointTrajectoryControllerState, ROBOT.controller.state_topic, qos.COMMAND)
+        self.status = probe.listen(ControlStatus, topics.CONTROL_STATUS, qos.COMMAND)
+        self.commands = probe.listen(JointTrajectory, ROBOT.controller.joint_trajectory_topic, qos.COMMAND)
+        self.chunks = probe.listen(Chunk, topics.CHUNK, qos.COMMAND)
+        self.latents = probe.listen(LiveLatent, topics.LIVE_LATENT, qos.SENSOR)
+        self.grips = probe.listen(Float64, ROBOT.gripper.command_topic, qos.COMMAND)
+        for kind, topic, profile in (
+            (Goal, topics.GOAL, qos.LATCHED),
+            (String, "fault", qos.EVENT),
+            (Stop, topics.STOP, qos.LATCHED),
+            (Bool, topics.E_STOP, qos.EVENT),
+            (NodeStatus, topics.STATUS, qos.STATUS),
+        ):
+            probe.advertise(kind, topic, profile)
+        probe.wait_active("policy", 30.0)
+        probe.wait_for_subscribers(topics.GOAL, "fault", topics.STOP, topics.E_STOP)
+
+    def goal(self, goal_id: str, state: int = Goal.ACTIVE) -> None:
+        self.probe.publish(topics.GOAL, Goal(goal_id=goal_id, state=state))
+
+    def wait_running(self) -> None:
+        """Until the policy drives and the arm sweeps at its full speed."""
+        wait_for(lambda: self.last.state == ControlStatus.RUNNING and self.speed() > 0.9 * SPEED, 12.0,
+                 f"motion; {self.last.state} {self.last.stop_detail}")  # fmt: skip
+        self.away_from_turn()
+
+    def away_from_turn(self) -> None:
+        """Until the next turn of the sweep is more than a second away."""
+
+        def calm() -> bool:
+            recent = list(self.states)[-40:]
+            q, v = (np.array([getattr(s.reference, kind)[0] for s in recent]) for kind in ("positions", "velocities"))
+            steady = len(recent) == 40 and np.abs(np.abs(v) - SPEED).max() < 0.02 * SPEED
+            return steady and abs(1.5 * np.sign(v[-1]) - q[-1]) > 1.2 * SPEED
+
+        wait_for(calm, 40.0, "steady motion away from a turn")
+
+    @property
+    def last(self) -> ControlStatus:
+        return self.status[-1] if self.status else ControlStatus()
+
+    def speed(self) -> float:
+        return float(np.abs(self.states[-1].reference.velocities).min()) if self.states else 0.0
+
+    def at(self) -> tuple[np.ndarray, np.ndarray]:
+        """Times and the fastest joint's speed of all controller states so far."""
+        states = list(self.states)
+        times = np.array([seconds(s.header.stamp) for s in states])
+        return times, np.array([np.abs(s.reference.velocities).max() for s in states])
+
+    def stop_after(self, cause_at: float) -> tuple[float, float]:
+        """When braking began and when the arm stood, s after the cause."""
+        wait_for(
+            lambda: self.speed() < 1e-3 and self.at()[1][-1] < 1e-3, 3.0, f"standing still, {self.last.stop_detail}"
+        )
+        times, speeds = self.at()
+        after = times > cause_at
+        began = times[after][np.argmax(speeds[after] < 0.97 * SPEED)]
+        ended = times[after][np.argmax(speeds[after] < 1e-3)]
+        return began - cause_at, ended - began
+
+    def expect(self, reason: Reason, *words: str) -> None:
+        """Waits for the stop reason with these words in its detail."""
+        wait_for(lambda: self.last.stop_reason.value == reason, 3.0,
+                 f"{reason.name}, is {self.last.stop_reason.value} {self.last.stop_detail}")  # fmt: skip
+        detail = self.last.stop_detail
+        assert all(word in detail for word in words), detail
+
+
+@contextlib.contextmanager
+def bench(tmp_path: Path, mode: str = "desired_state", **parameters: Any) -> Iterator[Bench]:
+    """World and policy in their processes, a probe here."""
+    domain, mode_file = new_domain(), tmp_path / "mode"
+    environment = {"FAKE_MODE": str(mode_file), "OMP_NUM_THREADS": "1"}
+    with (
+        running("nodes_under_test.world", domain, tmp_path / "world.log", {"mode": mode}, environment),
+        running("fake_policy", domain, tmp_path / "policy.log", parameters, environment),
+    ):
+        found = Bench(domain, mode_file)
+        try:
+            yield found
+        finally:
+            found.probe.close()
+            print((tmp_path / "policy.log").read_text()[-3000:])
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with bench(tmp_path_factory.mktemp("policy")) as found:
+        found.goal("g1")
+        yield found
+
+
+def inject(b: Bench, fault: str) -> float:
+    """Starts a fault in the world; returns when."""
+    b.wait_running()
+    now = time.time()
+    b.probe.publish("fault", String(data=fault))
+    return now
+
+
+FAULTS = [
+    # fault, reason, words of the detail, s until it can be known
+    ("no_image", Reason.STALE_IMAGE, ("camera frame", "allowed 0.15 s"), 0.15),
+    ("wrong_size", Reason.BAD_IMAGE, ("32 × 24", "32 × 32"), 0.04),
+    ("wrong_encoding", Reason.BAD_IMAGE, ("yuv422", "rgb8"), 0.04),
+    ("truncated_image", Reason.BAD_IMAGE, ("100 bytes", "3072"), 0.04),
+    ("no_joint_states", Reason.STALE_JOINT_STATES, ("joint state", "allowed 0.1 s"), 0.1),
+    ("nan_joints", Reason.BAD_JOINT_STATES, ("wrist_1_joint", "nan"), 0.008),
+    ("infinite_joints", Reason.BAD_JOINT_STATES, ("shoulder_pan_joint", "inf"), 0.008),
+    ("missing_joint", Reason.BAD_JOINT_STATES, ("shoulder_pan_joint missing",), 0.008),
+    ("wrong_names", Reason.STALE_JOINT_STATES, ("left_elbow_joint",), 0.1),
+    ("no_controller", Reason.CONTROLLER_LOST, ("controller state", "0.25"), 0.25),
+    ("tracking", Reason.CONTROLLER_TRACKING_ERROR, ("1.500 rad", "allowed 1 rad"), 0.004),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fault", "reason", "words", "known"), FAULTS, ids=[f[0] for f in FAULTS])
+def test_a_fault_brakes_in_time_and_motion_resumes(shared, fault, reason, words, known) -> None:
+    cause_at = inject(shared, fault)
+    try:
+        shared.expect(reason, *words)
+        if fault != "no_controller":  # whose state is what braking is measured by
+            began, lasted = shared.stop_after(cause_at + known)
+            assert began < 0.1, began
+            assert lasted < LEAST_STOP + SLACK, lasted
+    finally:
+        shared.probe.publish("fault", String(data=""))
+    shared.wait_running()
+
+
+def test_joint_states_in_another_order_simply_work(shared) -> None:
+    inject(shared, "shuffled")
+    stops = [s for s in shared.status if s.state != ControlStatus.RUNNING]
+    time.sleep(0.8)
+    assert [s for s in shared.status if s.state != ControlStatus.RUNNING] == stops
+    shared.probe.publish("fault", String(data=""))
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason", "words"),
+    [
+        ("nan", Reason.BAD_CHUNK, ("elbow_joint", "not finite")),
+        ("far", Reason.BAD_CHUNK, ("shoulder_lift_joint", "40.0000", "6.2832")),
+        ("raise", Reason.MODEL_FAULT, ("the fake fails",)),
+        ("slow", Reason.DELAY_OVER_BUDGET, ("allowed",)),
+    ],
+)
+def test_a_bad_policy_brakes(shared, mode, reason, words) -> None:
+    shared.wait_running()
+    cause_at = time.time()
+    shared.mode_file.write_text(mode)
+    try:
+        shared.expect(reason, *words)
+        began, lasted = shared.stop_after(cause_at)
+        assert began < (0.6 if mode == "slow" else 0.1 + 0.05), began
+        assert lasted < LEAST_STOP + SLACK, lasted
+    finally:
+        shared.mode_file.write_text("")
+    shared.wait_running()
+
+
+def test_plans_that_cease_stop_the_arm(shared) -> None:
+    inject(shared, "no_plan")
+    try:
+        shared.expect(Reason.STALE_PLAN, "past its time")
+    finally:
+        shared.probe.publish("fault", String(data=""))
+    shared.wait_running()
+
+
+def test_stop_and_e_stop(shared) -> None:
+    for topic, on, off, reason in (
+        (
+            topics.STOP,
+            Stop(active=True, reason=StopReason(value=Reason.NODE_LOST), detail="camera ended"),
+            Stop(),
+            Reason.NODE_LOST,
+        ),
+        (topics.E_STOP, Bool(data=True), Bool(data=False), Reason.E_STOP),
+    ):
+        shared.wait_running()
+        at = time.time()
+        shared.probe.publish(topic, on)
+        shared.expect(reason)
+        began, lasted = shared.stop_after(at)
+        assert began < 0.1, began
+        assert lasted < LEAST_STOP + SLACK, lasted
+        shared.probe.publish(topic, off)
+    shared.wait_running()
+
+
+@pytest.mark.parametrize(("state", "reason"), [(Goal.REACHED, Reason.GOAL_REACHED), (Goal.CANCELED, Reason.CANCELED)])
+def test_the_arm_stays_put_without_an_active_goal(shared, state, reason) -> None:
+    shared.wait_running()
+    shared.goal("g1", state)
+    shared.expect(reason)
+    shared.stop_after(time.time() - 0.2)
+    q = np.array(shared.states[-1].reference.positions)
+    time.sleep(0.4)
+    assert np.abs(np.array(shared.states[-1].reference.positions) - q).max() < 1e-4
+    assert shared.last.state == ControlStatus.HOLDING and shared.last.at_rest
+    shared.goal("g1")
+    shared.wait_running()
+
+
+def test_a_new_goal_needs_a_plan_of_its_own(shared) -> None:
+    shared.wait_running()
+    shared.goal("g2")
+    wait_for(lambda: shared.last.goal_id == "g2" and shared.last.state == ControlStatus.RUNNING, 5.0, "the new goal")
+    assert any(s.stop_reason.value == Reason.NO_SELECTION and "g2" in s.stop_detail for s in shared.status)
+
+
+def test_motion_is_smooth_and_tight(shared) -> None:
+    shared.wait_running()
+    time.sleep(2.0)
+    commands = [c for c in shared.commands][-100:]
+    for command in commands:
+        assert command.joint_names == list(ROBOT.joint_names)
+        assert not np.any(command.points[-1].velocities)
+        assert len(command.points) < 40
+    # Death of the sender: what the last message says brakes within 100 ms of its sending.
+    status = shared.last
+    print(f"tick {status.tick_hz:.1f} Hz, command {status.command_hz:.1f} Hz, delay p50 {status.delay_ms_p50:.1f} "
+          f"p99 {status.delay_ms_p99:.1f} ms, inference p99 {status.tick_ms_p99:.1f} ms, {list(status.drops)}")  # fmt: skip
+    assert status.tick_hz > 15 and status.command_hz > 30
+    assert shared.chunks[-1].prefix_steps >= 1 and shared.chunks[-1].plan_id.startswith("p")
+    assert shared.latents[-1].shape.tolist() == [2, 4, 4]
+    assert shared.grips[-1].data == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("mode", ["splice", "measured_state"])
+def test_other_controllers(tmp_path, mode) -> None:
+    with bench(tmp_path, mode) as b:
+        b.goal("g1")
+        b.wait_running()
+        log = (tmp_path / "policy.log").read_text()
+        assert ("interpolate_from_desired_state: true" in log) == (mode == "measured_state"), log
+
+
+def test_a_silent_process_is_no_danger(tmp_path) -> None:
+    domain, mode_file = new_domain(), tmp_path / "mode"
+    with running("nodes_under_test.world", domain, tmp_path / "world.log", {}, {"FAKE_MODE": str(mode_file)}):
+        with running("fake_policy", domain, tmp_path / "policy.log", {}, {"FAKE_MODE": str(mode_file)}) as process:
+            b = Bench(domain, mode_file)
+            b.goal("g1")
+            b.wait_running()
+            at = time.time()
+            process.kill()
+            began, lasted = b.stop_after(at)
+            b.probe.close()
+        assert began < 0.13, began  # 100 ms after its last message, which was sent up to a tick before
+        assert lasted < LEAST_STOP + SLACK, lasted
