@@ -158,7 +158,7 @@ class LiveArm:
         self._steps = 0
         self.time = STEPPED_START if stepped else clock()  # the instant the physics stands at
         self._arm = self._camera.submit(build).result()
-        import mujoco  # after sim.arm, which says how to render; and it takes a second
+        import mujoco  # type: ignore[import-untyped, unused-ignore]  # it takes a second
 
         self._shown = mujoco.MjData(self._arm.model)
         self._copy = mujoco.mj_copyData
