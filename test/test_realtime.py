@@ -1,5 +1,6 @@
 """Pacing, and the live arm's two threads around an arm that is none."""
 
+import os
 import threading
 import time
 
@@ -223,6 +224,16 @@ def test_an_unknown_task_is_refused_and_physics_goes_on(live):
     time.sleep(0.1)
     assert arm._arm.steps > steps
     assert arm.episode == 1
+
+
+def test_only_the_physics_thread_takes_the_niceness(live):
+    arm = live(niceness=os.getpriority(os.PRIO_PROCESS, 0) + 1)
+    arm.start()
+    time.sleep(0.1)
+    threads = {thread.name: thread.native_id for thread in threading.enumerate()}
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert os.getpriority(os.PRIO_PROCESS, threads["physics"]) == own + 1
+    assert os.getpriority(os.PRIO_PROCESS, threads["camera_0"]) == own
 
 
 def test_an_arm_that_breaks_is_told(live):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+POWERS = np.arange(6.0)[:, None]
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
@@ -58,31 +59,37 @@ class Points:
         )
 
 
-def coefficients(a: Points, b: Points, durations: Vector) -> NDArray[np.float64]:
-    """(N, 6, J) polynomials in s from `a`, lowest power first, for the N segments from rows of `a` to rows of `b`."""
-    t = durations[:, None]
-    v, w = a.velocities * t, b.velocities * t
-    p, q = a.accelerations * t * t / 2.0, b.accelerations * t * t / 2.0
-    d = b.positions - a.positions
-    zero = np.zeros_like(d)
-    linear = np.stack((zero, d, zero, zero, zero, zero), axis=1)
-    cubic = np.stack((zero, v, 3.0 * d - 2.0 * v - w, v + w - 2.0 * d, zero, zero), axis=1)
+def coefficients(points: Points) -> NDArray[np.float64]:
+    """(N - 1, 6, J): the polynomial from each of N points to the next in s since it, lowest power first."""
+    t = np.diff(points.times)[:, None]
+    d = points.positions[1:] - points.positions[:-1]
+    v, w = points.velocities[:-1] * t, points.velocities[1:] * t
+    half = t * t / 2.0
+    p, q = points.accelerations[:-1] * half, points.accelerations[1:] * half
     e, f, g = d - v - p, w - v - 2.0 * p, q - p  # what the start's own motion leaves of the way
-    quintic = np.stack((zero, v, p, 10 * e - 4 * f + g, 7 * f - 15 * e - 2 * g, 6 * e - 3 * f + g), axis=1)
-    result = np.where(np.isnan(v + w)[:, None], linear, np.where(np.isnan(f + g)[:, None], cubic, quintic))
-    result /= t[:, None] ** np.arange(6.0)[:, None]
-    result[:, 0] = a.positions
+    result: NDArray[np.float64] = np.zeros((len(t), 6, d.shape[1]))
+    result[:, 1], result[:, 2] = v, p
+    result[:, 3], result[:, 4], result[:, 5] = 10 * e - 4 * f + g, 7 * f - 15 * e - 2 * g, 6 * e - 3 * f + g
+    cubic = np.isnan(g[:, 0])
+    if cubic.any():  # or linear
+        result[cubic, 2:] = 0.0
+        result[cubic, 2], result[cubic, 3] = (3.0 * d - 2.0 * v - w)[cubic], (v + w - 2.0 * d)[cubic]
+        linear = np.isnan(v[:, 0] + w[:, 0])
+        result[linear, 1:] = 0.0
+        result[linear, 1] = d[linear]
+    result /= t[:, None] ** POWERS
+    result[:, 0] = points.positions[:-1]
     return result
 
 
 def _with_derivatives(position: NDArray[np.float64]) -> NDArray[np.float64]:
     """(N, 6, 3J): the polynomials of positions, velocities and accelerations side by side."""
-    power = np.arange(6.0)[:, None]
-    velocity = np.zeros_like(position)
-    velocity[:, :-1] = (power * position)[:, 1:]
-    acceleration = np.zeros_like(position)
-    acceleration[:, :-1] = (power * velocity)[:, 1:]
-    return np.concatenate((position, velocity, acceleration), axis=2)
+    joints = position.shape[2]
+    table: NDArray[np.float64] = np.zeros((len(position), 6, 3 * joints))
+    table[:, :, :joints] = position
+    table[:, :5, joints : 2 * joints] = (POWERS * position)[:, 1:]
+    table[:, :4, 2 * joints :] = (POWERS * (POWERS - 1.0) * position)[:, 2:]
+    return table
 
 
 class Spline:
@@ -92,20 +99,16 @@ class Spline:
     """
 
     def __init__(self, time: float, before: State, points: Points, start: float):
-        times = points.times + start
-        self.count = len(times)
-        self.end = float(times[-1])
-        self._led_in = time < times[0]
-        knots, chain = times, points
+        chain = points.shifted(start)
+        self.count, self.end = len(points.times), float(chain.times[-1])
+        self._led_in = time < chain.times[0]
         if self._led_in:
-            chain = Points.single(0.0, _completed(before, points)).followed_by(points)
-            knots = np.concatenate(((time,), times))
-        self._knots: list[float] = knots.tolist()
+            chain = Points.single(time, _completed(before, points)).followed_by(chain)
+        self._knots: list[float] = chain.times.tolist()
         self._joints = points.positions.shape[1]
-        durations = np.diff(knots)
-        rows = np.arange(len(knots))
-        self._table = _with_derivatives(coefficients(chain.only(rows < len(durations)), chain.only(rows > 0), durations))
-        self._last = State(points.positions[-1], *(np.nan_to_num(x[-1]) for x in (points.velocities, points.accelerations)))
+        self._table = _with_derivatives(coefficients(chain))
+        rest = np.nan_to_num(points.velocities[-1]), np.nan_to_num(points.accelerations[-1])
+        self._last = State(points.positions[-1], *rest)
 
     def sample(self, time: float) -> tuple[State, int]:
         """The state at `time` and the index of the point that comes next; `count` when the last one has passed."""

@@ -6,7 +6,9 @@ the camera thread; frames are rendered from a copy of the physics state, and phy
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -130,7 +132,8 @@ class LiveArm:
     """Runs an arm under a joint trajectory controller.
 
     `build` gives an arm that has been reset. Use the controllers from another thread only under `lock`. `clock` gives the time of all stamps in s; with `stepped` the
-    simulation keeps its own time, `speed` s a second, and tells it at 100 Hz.
+    simulation keeps its own time, `speed` s a second, and tells it at 100 Hz. `niceness` is the physics thread's, where the
+    system permits it: the arm stands for hardware, which others do not slow down.
     """
 
     def __init__(
@@ -143,11 +146,12 @@ class LiveArm:
         rates: Rates | None = None,
         stepped: bool = False,
         speed: float = 1.0,
+        niceness: int = 0,
     ) -> None:
         self.lock = threading.Lock()
         self.controller, self.gripper, self.skipped_frames = controller, gripper, 0
         self.pacer = Pacer(time.monotonic(), speed if stepped else 1.0)
-        self._listener, self._clock, self._stepped = listener, clock, stepped
+        self._listener, self._clock, self._stepped, self._niceness = listener, clock, stepped, niceness
         rates = rates or Rates()
         self._every = {name: rates.every(name) for name in ("joints", "camera", "controller", "scene")}
         self._camera = ThreadPoolExecutor(1, "camera")
@@ -237,6 +241,8 @@ class LiveArm:
         return gripper.open_at + self._arm.gripper_position * (gripper.closed_at - gripper.open_at)
 
     def _run(self) -> None:
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         try:
             while not self._stopping.is_set():
                 now = time.monotonic()
