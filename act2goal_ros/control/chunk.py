@@ -53,17 +53,15 @@ class ActionChunk:
         """
         last = len(self.positions) - 1
         raw = (times - self.stamp) / self.dt - 1.0
-        u = np.clip(raw, -1.0, last)
-        k = np.clip(u.astype(int), 0, max(last - 1, 0))
-        s = (u - k)[:, None]
-        before = np.minimum(s, 0.0)  # linear back from the first row
-        s = s - before
-        h = 1.0 - s
-        q0, q1 = self.positions[k], self.positions[np.minimum(k + 1, last)]
-        m0, m1 = self._slopes[k], self._slopes[np.minimum(k + 1, last)]
-        q = q0 + s * s * (3 - 2 * s) * (q1 - q0) + s * h * (h * m0 - s * m1) + before * m0
-        qd = (6 * s * h * (q1 - q0) + h * (1 - 3 * s) * m0 + s * (3 * s - 2) * m1) / self.dt
-        qd[raw > last] = 0.0
+        k = np.minimum(np.maximum(raw, 0.0), max(last - 1, 0)).astype(np.intp)
+        s = (np.minimum(np.maximum(raw, -1.0), last) - k)[:, None]
+        c = self._coefficients[k]
+        back = np.minimum(s, 0.0)  # linear back from the first row
+        s = s - back
+        q = c[:, 0] + s * (c[:, 1] + s * (c[:, 2] + s * c[:, 3])) + back * c[:, 1]
+        qd = (c[:, 1] + s * (2 * c[:, 2] + s * (3 * c[:, 3]))) / self.dt
+        if raw[-1] > last or (raw > last).any():
+            qd[raw > last] = 0.0
         return q, qd
 
     def gripper_at(self, time: float) -> float:
@@ -104,8 +102,11 @@ class ActionChunk:
             raise ChunkError(f"chunk: {where} moves at {speed[row, j]:.2f} rad/s, over {bound[j]:.2f}")
 
     @cached_property
-    def _slopes(self) -> Array:
-        """Change of position per row at every row (P, J): central differences, one-sided at the ends."""
-        if len(self.positions) < 2:
-            return np.zeros_like(self.positions)
-        return np.asarray(np.gradient(self.positions, axis=0), np.float64)
+    def _coefficients(self) -> Array:
+        """(P - 1, 4, J) of the cubics from row to row, in the part of a row that has passed since row k."""
+        rows = self.positions if len(self.positions) > 1 else np.repeat(self.positions, 2, axis=0)
+        slopes = np.empty_like(rows)
+        slopes[1:-1] = (rows[2:] - rows[:-2]) / 2
+        slopes[0], slopes[-1] = rows[1] - rows[0], rows[-1] - rows[-2]
+        step, m0, m1 = rows[1:] - rows[:-1], slopes[:-1], slopes[1:]
+        return np.stack([rows[:-1], m0, 3 * step - 2 * m0 - m1, m0 + m1 - 2 * step], axis=1)

@@ -92,12 +92,18 @@ class JerkPath:
 
 def integrate(start: float, state: State, durations: Array, jerk: Array) -> JerkPath:
     """The path from a state (q, v, a), each (J,), under jerks (K, J) that last durations (K,) s."""
-    q0, v0, a0 = state
     h = durations[:, None]
-    a = np.concatenate([a0[None], a0 + np.cumsum(h * jerk, axis=0)])
-    v = np.concatenate([v0[None], v0 + np.cumsum(h * (a[:-1] + h * jerk / 2), axis=0)])
-    q = np.concatenate([q0[None], q0 + np.cumsum(h * (v[:-1] + h * (a[:-1] / 2 + h * jerk / 6)), axis=0)])
-    times = np.concatenate([[0.0], np.cumsum(durations)])
+    q, v, a = (np.empty((len(jerk) + 1, jerk.shape[1])) for _ in range(3))
+    q[0], v[0], a[0] = state
+    np.cumsum(h * jerk, axis=0, out=a[1:])
+    a[1:] += a[0]
+    half, third = h / 2, h / 3
+    np.cumsum(h * (a[:-1] + half * jerk), axis=0, out=v[1:])
+    v[1:] += v[0]
+    np.cumsum(h * (v[:-1] + half * (a[:-1] + third * jerk)), axis=0, out=q[1:])
+    q[1:] += q[0]
+    times = np.zeros(len(durations) + 1)
+    np.cumsum(durations, out=times[1:])
     return JerkPath(start, times, q, v, a, jerk)
 
 

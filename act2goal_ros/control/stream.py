@@ -46,6 +46,9 @@ class CommandStream:
         self._braking = limits.scaled(1.0, STOP_MARGIN, STOP_MARGIN)
         self._filter = _Filter(step, self.steps)
         self._joiner = _Joiner(self._follow)
+        bound = self._follow
+        self._piece_bounds = np.stack([bound.jerk, bound.acceleration, bound.velocity])[:, None, :]
+        self._reach_gain = 0.5 / bound.jerk
         self._joints = np.arange(len(limits))
         self._durations = np.full(self.steps, self.step)
         self._knots: Array = self.step * np.arange(self.steps + 1, dtype=np.float64)
@@ -165,7 +168,8 @@ class CommandStream:
     def _follow_chunk(self, start: float, state: State, chunk: ActionChunk) -> tuple[Array, State]:
         """Jerks (steps, J) of the next piece and the state after it: each joint in the tightest window it can."""
         q, qd = chunk.sample_many(start + self._filter.offsets)
-        pieces = self._filter.pieces(state, q, np.clip(qd, -self._follow.velocity, self._follow.velocity))
+        np.minimum(np.maximum(qd, -self._follow.velocity, out=qd), self._follow.velocity, out=qd)
+        pieces = self._filter.pieces(state, q, qd)
         ok = self._feasible(pieces)
         level = np.where(ok.any(axis=0), ok.argmax(axis=0), len(WINDOWS))
         nearest = np.minimum(level, len(WINDOWS) - 1)
@@ -180,13 +184,11 @@ class CommandStream:
 
     def _feasible(self, pieces: Array) -> NDArray[np.bool_]:
         """(levels, J): whether a piece keeps the limits, and can be stopped within them from each of its knots."""
-        bound = self._follow
-        jerk, a, v, _ = pieces.transpose(1, 0, 2, 3)
-        # Reach: the velocity still to come while the acceleration is led to zero.
-        reach = np.abs(v + a * np.abs(a) / (2 * bound.jerk))
-        ok = (np.abs(jerk) <= bound.jerk) & (np.abs(a) <= bound.acceleration)
-        ok &= np.maximum(np.abs(v), reach) <= bound.velocity
-        return np.asarray(ok.all(axis=1))
+        size = np.abs(pieces[:, :3])
+        ok = (size <= self._piece_bounds).all(axis=(1, 2))
+        # The velocity still to come while the acceleration is led to zero.
+        reach = np.abs(pieces[:, 2] + pieces[:, 1] * size[:, 1] * self._reach_gain).max(axis=1)
+        return np.asarray(ok & (reach <= self._follow.velocity))
 
     def _joining_knots(self, start: float, state: State, chunk: ActionChunk) -> Array:
         """Accelerations (steps + 1, J) at the steps of the quickest way to meet the chunk."""
@@ -269,6 +271,11 @@ class _Joiner:
     def __init__(self, limits: JointLimits) -> None:
         self._limits = limits
         self._otg = ruckig.Ruckig(len(limits))
+        self._request = request = ruckig.InputParameter(len(limits))
+        request.synchronization = ruckig.Synchronization.No
+        request.current_position = [0.0] * len(limits)  # targets are relative: large positions cost no precision
+        request.max_velocity, request.max_acceleration = limits.velocity.tolist(), limits.acceleration.tolist()
+        request.max_jerk = limits.jerk.tolist()
         self.duration = 0.0  # s, of the last join's slowest joint
 
     def accelerations(self, state: State, start: float, chunk: ActionChunk, times: Array) -> Array | None:
@@ -295,17 +302,12 @@ class _Joiner:
 
     def _solve(self, state: State, start: float, chunk: ActionChunk, meet: Array) -> ruckig.Trajectory | None:
         """Each joint by itself to where the chunk is at start + meet (J,)."""
-        limits = self._limits
+        limits, request = self._limits, self._request
         q, qd = (np.diagonal(values) for values in chunk.sample_many(start + meet))
-        request = ruckig.InputParameter(len(limits))
-        request.synchronization = ruckig.Synchronization.No
-        request.current_position = [0.0] * len(limits)  # relative: large positions cost no precision
-        request.current_velocity, request.current_acceleration = (state[1].tolist(), state[2].tolist())
+        request.current_velocity, request.current_acceleration = state[1].tolist(), state[2].tolist()
         request.target_position = (q - state[0]).tolist()
-        request.target_velocity = np.clip(qd, -0.99 * limits.velocity, 0.99 * limits.velocity).tolist()
-        request.max_velocity = limits.velocity.tolist()
-        request.max_acceleration = limits.acceleration.tolist()
-        request.max_jerk = limits.jerk.tolist()
+        bound = 0.99 * limits.velocity
+        request.target_velocity = np.minimum(np.maximum(qd, -bound), bound).tolist()
         trajectory = ruckig.Trajectory(len(limits))
         try:
             result = self._otg.calculate(request, trajectory)

@@ -1,0 +1,285 @@
+"""The command stream: limits, smoothness, tightness, braking, and what a controller makes of its messages."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+import ruckig
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from act2goal_ros.control.chunk import ActionChunk
+from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryController, TrajectoryCommand
+from act2goal_ros.control.jerkpath import GRID, stop
+from act2goal_ros.control.limits import uniform_limits
+from act2goal_ros.control.stream import CommandStream
+from act2goal_ros.control.trajectory import Trajectory
+
+NAMES = tuple("abcdef")
+LIMITS = uniform_limits(NAMES)
+NOW = 1.76e9  # s; a clock as it is today, where a double resolves 0.2 µs
+LEAD, TICK = 0.02, 0.02
+
+
+def chunk(stamp: float, rows: np.ndarray) -> ActionChunk:
+    return ActionChunk(stamp, 0.05, rows, np.zeros(len(rows)))
+
+
+def check(trajectory: Trajectory, limits) -> None:
+    """Inside all limits between the points too, at rest at the end."""
+    speed, acceleration, jerk = trajectory.peaks()
+    low, high = trajectory.position_range()
+    assert (speed <= limits.velocity + 1e-9).all(), speed
+    assert (acceleration <= limits.acceleration + 1e-6).all(), acceleration
+    assert (jerk <= 1.001 * limits.jerk).all(), jerk
+    assert (low >= limits.lower - 1e-9).all() and (high <= limits.upper + 1e-9).all(), (low, high)
+    assert not trajectory.velocities[-1].any() and not trajectory.accelerations[-1].any()
+
+
+def check_joined(before: Trajectory, after: Trajectory) -> None:
+    """C²: the new one starts in the old one's state."""
+    for old, new in zip(
+        before.sample(after.start), (after.positions, after.velocities, after.accelerations), strict=True
+    ):
+        assert np.abs(old - new[0]).max() < 2e-3 if new is after.accelerations else np.abs(old - new[0]).max() < 1e-5
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    jump=st.sampled_from([0.0, 0.002, 0.02, 0.2, 3.0]),
+    slower=st.sampled_from([1.0, 0.5]),
+    position=st.sampled_from([0.3, 1.0, 6.28]),
+)
+def test_no_stream_of_chunks_breaks_a_limit_or_a_derivative(seed, jump, slower, position) -> None:
+    random = np.random.default_rng(seed)
+    limits = uniform_limits(NAMES, position).scaled(1.0, slower, slower)
+    stream, now, last = CommandStream(limits), NOW, None
+    stream.reset(random.uniform(-0.9, 0.9, 6) * position)
+    for _ in range(25):
+        now += random.choice([TICK, TICK, 0.021, 0.005, 0.15])
+        if random.random() < 0.4:
+            rows = random.uniform(-1, 1, 6) * position + np.cumsum(random.normal(0, jump, (16, 6)), axis=0)
+            stream.adopt(chunk(now - random.uniform(0, 0.9), np.clip(rows, -position, position)))
+        sent = stream.brake(now, LEAD) if random.random() < 0.05 else stream.advance(now, LEAD)
+        check(sent, limits)
+        if last is not None:
+            check_joined(last, sent)
+        last = sent
+
+
+def sine(times: np.ndarray) -> np.ndarray:
+    """A motion that uses about half the limits: up to 1.5 rad/s, 3.75 rad/s², 9.4 rad/s³."""
+    return np.array([0.5, 0.4, 0.3, 0.6, 0.8, 0.2]) * np.sin(np.outer(times, [1.0, 1.5, 2.0, 2.5, 0.7, 3.0]))
+
+
+def track(limits, noise: float, delay: float = 0.06, seconds: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+    """Error and reference velocity while following sines: a chunk every 40 ms, `delay` old."""
+    random = np.random.default_rng(0)
+    stream, errors, slopes = CommandStream(limits), [], []
+    stream.reset(sine(np.zeros(1))[0])
+    for k in range(round(seconds / TICK)):
+        now = k * TICK
+        if k % 2 == 0:
+            rows = sine(now - delay + 0.05 * np.arange(1, 17))
+            stream.adopt(chunk(NOW + now - delay, rows + random.normal(0, noise, rows.shape)))
+        stream.advance(NOW + now, LEAD)
+        t = np.array([now + LEAD])
+        errors.append(stream.state_at(NOW + now + LEAD)[0] - sine(t)[0])
+        slopes.append((sine(t + 1e-4) - sine(t - 1e-4))[0] / 2e-4)
+    return np.array(errors), np.array(slopes)
+
+
+@pytest.mark.parametrize("limits", [LIMITS, LIMITS.scaled(1.0, 0.5, 0.5)], ids=["simulated", "real"])
+def test_a_chunk_within_limits_is_followed_without_lag(limits) -> None:
+    errors, slopes = track(limits, noise=0.0, seconds=4.0)
+    errors, slopes = errors[125:], slopes[125:]  # the sines start at full speed; this is after the catch-up
+    lag = -(errors * slopes).sum(axis=0) / (slopes**2).sum(axis=0)
+    assert np.abs(lag).max() < 1e-4, lag
+    assert np.abs(errors).max() < 2e-4, np.abs(errors).max()
+
+
+def test_noise_is_smoothed_without_lag() -> None:
+    errors, slopes = track(LIMITS, noise=0.003)
+    errors, slopes = errors[75:], slopes[75:]
+    lag = -(errors * slopes).sum(axis=0) / (slopes**2).sum(axis=0)
+    assert np.sqrt((errors**2).mean()) < 0.003
+    assert np.abs(lag).max() < 3e-3, lag
+
+
+@pytest.mark.parametrize("distance", [0.001, 0.01, 0.1, 0.5, 2.0])
+def test_a_jump_is_caught_up_nearly_as_fast_as_the_limits_allow(distance) -> None:
+    stream, now = CommandStream(LIMITS), NOW
+    stream.reset(np.zeros(6))
+    target = np.full((16, 6), distance)
+    while np.abs(stream.state_at(now)[0] - distance).max() > 0.02 * distance:
+        stream.adopt(chunk(now, target))
+        stream.advance(now, LEAD)
+        assert stream.state_at(now)[0].max() < 1.03 * distance
+        now += TICK
+        assert now < NOW + 10
+    otg, request, best = ruckig.Ruckig(1), ruckig.InputParameter(1), ruckig.Trajectory(1)
+    request.current_position, request.target_position = [0.0], [distance]
+    request.max_velocity, request.max_acceleration, request.max_jerk = [3.14], [10.0], [100.0]
+    otg.calculate(request, best)
+    assert now - NOW - LEAD < 1.4 * best.duration + 0.12, (now - NOW - LEAD, best.duration)
+
+
+@settings(max_examples=60, deadline=None)
+@given(v=st.floats(-3.0, 3.0), a=st.floats(-9.9, 9.9), slower=st.sampled_from([1.0, 0.5]))
+def test_a_stop_takes_hardly_longer_than_the_time_optimal_one(v, a, slower) -> None:
+    limits = uniform_limits(("j",)).scaled(1.0, slower, slower)
+    a = float(np.clip(a, -9.9 * slower, 9.9 * slower))
+    path = stop(0.0, (np.zeros(1), np.array([v]), np.array([a])), limits)
+    otg, request, best = ruckig.Ruckig(1), ruckig.InputParameter(1), ruckig.Trajectory(1)
+    request.control_interface = ruckig.ControlInterface.Velocity
+    request.current_velocity, request.current_acceleration = [v], [a]
+    request.max_acceleration, request.max_jerk = limits.acceleration.tolist(), limits.jerk.tolist()
+    otg.calculate(request, best)
+    assert best.duration - 1e-6 <= path.end + 2 * GRID and path.end <= best.duration + 8 * GRID, (
+        path.end,
+        best.duration,
+    )
+    assert np.abs(path.a).max() <= limits.acceleration[0] * (1 + 1e-6)
+    assert np.abs(path.jerk).max(initial=0.0) <= limits.jerk[0] * (1 + 1e-6)
+
+
+def cruise(stream: CommandStream, seconds: float = 1.0, speed: float = 0.6) -> float:
+    """Follows a ramp; returns the time of the last message."""
+    for k in range(round(seconds / TICK)):
+        now = NOW + k * TICK
+        rows = speed * (now - NOW + 0.05 * np.arange(1, 17))[:, None] * np.ones(6)
+        stream.adopt(chunk(now, rows))
+        stream.advance(now, LEAD)
+    return now
+
+
+def test_the_last_message_brakes_within_100_ms_of_its_sending() -> None:
+    stream = CommandStream(LIMITS)
+    stream.reset(np.zeros(6))
+    sent = cruise(stream)
+    times = sent + np.arange(0, 0.4, 0.001)
+    speeds = np.array([stream.state_at(t)[1][0] for t in times])
+    began = times[np.argmax(speeds < 0.999 * 0.6)] - sent
+    assert 0.09 < began < 0.11, began
+    stopped = times[np.argmax(speeds < 1e-6)] - sent
+    assert stopped - 0.1 < 2 * (0.6 / 100) ** 0.5 + 0.02, stopped
+
+
+def test_braking_starts_at_the_lead_and_is_resent_unchanged() -> None:
+    stream = CommandStream(LIMITS)
+    stream.reset(np.zeros(6))
+    now = cruise(stream) + TICK
+    sent = stream.brake(now, LEAD)
+    assert sent.start == pytest.approx(now + LEAD, abs=GRID)
+    again = stream.resend(now + 0.03, LEAD)
+    for t in now + np.linspace(0.06, 0.3, 20):
+        assert np.abs(again.sample(t)[0] - sent.sample(t)[0]).max() < 1e-6
+    check(again, LIMITS)
+    assert stream.rest_time == pytest.approx(sent.end, abs=1e-6)
+    for later in (0.0, 0.05, 0.5):  # on the braking path, at its end and after it
+        held = stream.resend(sent.end + later, 0.0)
+        assert np.abs(held.positions[-1] - sent.positions[-1]).max() < 1e-9
+
+
+def test_what_is_committed_can_be_sent_from_the_past() -> None:
+    stream = CommandStream(LIMITS)
+    stream.reset(np.zeros(6))
+    now = cruise(stream)
+    whole = stream.committed(now - 0.1)
+    for t in now + np.linspace(-0.1, 0.3, 50):
+        assert np.abs(whole.sample(t)[0] - stream.state_at(t)[0]).max() < 1e-6
+        assert np.abs(whole.sample(t)[2] - stream.state_at(t)[2]).max() < 1e-2
+    check(whole, LIMITS)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_nothing_that_is_not_finite_ever_leaves(value) -> None:
+    stream = CommandStream(LIMITS)
+    stream.reset(np.zeros(6))
+    now = cruise(stream) + TICK
+    rows = np.zeros((16, 6))
+    rows[3, 2] = value
+    stream.adopt(chunk(now, rows))
+    for k in range(20):
+        check(stream.advance(now + k * TICK, LEAD), LIMITS)
+    assert abs(stream.state_at(now + 1.0)[0][2]) < 1.0
+
+
+def test_the_same_inputs_give_the_same_commands() -> None:
+    first, second = CommandStream(LIMITS), CommandStream(LIMITS)
+    for stream in (first, second):
+        stream.reset(np.zeros(6))
+        cruise(stream)
+    one, two = first.advance(NOW + 1.0, LEAD), second.advance(NOW + 1.0, LEAD)
+    assert (one.positions == two.positions).all() and (one.accelerations == two.accelerations).all()
+
+
+def test_reset_refuses_what_is_outside() -> None:
+    with pytest.raises(ValueError, match=r"c is 7\.0000 rad, outside \[-6\.28"):
+        CommandStream(LIMITS).reset(np.array([0, 0, 7.0, 0, 0, 0]))
+    with pytest.raises(ValueError, match="not finite"):
+        CommandStream(LIMITS).reset(np.full(6, np.nan))
+
+
+def test_taking_over_a_moving_arm_stops_it() -> None:
+    stream = CommandStream(LIMITS)
+    stream.reset(np.zeros(6))
+    stream.take_over(np.full(6, 0.5), np.full(6, 1.0), NOW)
+    q, v, _ = stream.state_at(NOW)
+    assert (q == 0.5).all() and (v == 1.0).all()
+    check(stream.brake(NOW + 0.05, LEAD), LIMITS)
+    assert not stream.state_at(NOW + 2.0)[1].any()
+
+
+def test_an_advance_takes_less_than_half_a_millisecond() -> None:
+    stream = CommandStream(LIMITS)
+    stream.reset(np.zeros(6))
+    took = []
+    for k in range(300):
+        stream.adopt(chunk(NOW + k * TICK, sine(k * TICK + 0.05 * np.arange(1, 17))))
+        began = time.thread_time()
+        stream.advance(NOW + k * TICK, LEAD)
+        took.append(time.thread_time() - began)
+    assert np.percentile(took, 10) < 0.5e-3, np.percentile(took, [10, 50, 99])  # of CPU time, on whatever runs this
+
+
+@pytest.mark.parametrize("latency", [(0.002, 0.006), (0.01, 0.03)], ids=["quick", "late"])
+@pytest.mark.parametrize("mode", ["desired_state", "measured_state"])
+def test_a_controller_that_hears_what_covers_now_does_exactly_what_is_commanded(mode, latency) -> None:
+    period, random, queue, due = 0.002, np.random.default_rng(0), [], 0.0
+    controller = JointTrajectoryController(ControllerConfig(joint_names=NAMES, update_period=period).in_mode(mode))
+    stream, q = CommandStream(LIMITS), sine(np.zeros(1))[0]
+    stream.reset(q)
+    controller.activate(NOW, q)
+    v, seen = np.zeros(6), []
+    for k in range(700):
+        t = k * period
+        if t >= due:
+            stream.adopt(chunk(NOW + t - 0.04, sine(t - 0.04 + 0.05 * np.arange(1, 17))))
+            stream.advance(NOW + t, LEAD)
+            queue.append((t + random.uniform(*latency), stream.resend(NOW + t, 0.0)))
+            due = t + TICK + random.uniform(0, 0.004)
+        while queue and queue[0][0] <= t:
+            controller.submit(command(queue.pop(0)[1]), NOW + t)
+        moved = controller.update(NOW + t, q, v)
+        v, q = (moved - q) / period, moved
+        desired = controller.state.desired
+        if not np.abs(desired.positions - stream.state_at(NOW + t)[0]).max() < 1e-5:
+            assert latency[1] > LEAD  # arrived after the new part had begun
+        seen.append([desired.velocities, desired.accelerations])
+    velocities, accelerations = np.array(seen).transpose(1, 0, 2)
+    assert np.abs(accelerations).max() <= 10.0
+    if latency[1] < LEAD:
+        assert np.abs(np.diff(accelerations, axis=0)).max() / period <= 101.0
+        assert np.abs(np.diff(velocities, axis=0)).max() / period <= 10.0
+
+
+def command(t: Trajectory) -> TrajectoryCommand:
+    """As the message would carry it."""
+    times = [round(x, 9) for x in t.times.tolist()]
+    return TrajectoryCommand(joint_names=NAMES, times=times, positions=t.positions.tolist(),
+                             velocities=t.velocities.tolist(), accelerations=t.accelerations.tolist(), stamp=t.start)  # fmt: skip
