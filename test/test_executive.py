@@ -1,0 +1,307 @@
+"""The executive on a clock of its own: what it sends, every cause to stop, and how motion resumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from act2goal_ros.control.chunk import ActionChunk
+from act2goal_ros.control.executive import Decision, Executive, Settings, State
+from act2goal_ros.control.inputs import Bounds, ControllerReport
+from act2goal_ros.control.planbook import Selected
+from act2goal_ros.control.robot import RobotConfig
+from act2goal_ros.control.stop import StopReason as Reason
+
+ROBOT = RobotConfig.load("ur5e_sim")
+NAMES = list(ROBOT.joint_names)
+START, TICK, SPEED = 1.76e9, 0.02, 0.5
+FRAMES = 4
+
+
+@dataclass
+class World:
+    """Inputs that are right unless told otherwise, and a policy that asks for a ramp."""
+
+    executive: Executive = field(default_factory=lambda: Executive(ROBOT, Settings(bounds=Bounds(tracking_error=0.2))))
+    now: float = START
+    monotonic: float = 50.0
+    missing: set[str] = field(default_factory=set)
+    error: float = 0.0
+    speed: float = 1.0
+    offset: float = 0.0  # of the controller's reference from the command
+    began: float = START
+    sent: list[tuple[float, Decision]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.executive.inputs.goal("g", True)
+
+    def feed(self) -> None:
+        inputs, executive = self.executive.inputs, self.executive
+        q, v = executive.commanded(self.now)
+        q, v = (np.zeros(6), np.zeros(6)) if len(q) == 0 else (q + self.offset, v)
+        if "joints" not in self.missing:
+            inputs.joint_states(self.now, NAMES, q.tolist(), v.tolist(), self.monotonic)
+        if "controller" not in self.missing:
+            report = ControllerReport(self.now, q, v, self.error, "elbow_joint", self.speed)
+            inputs.controller(report, self.monotonic)
+        if "plan" not in self.missing:
+            self.plan()
+        if "image" not in self.missing and inputs.image(self.now, self.now, self.monotonic):
+            self.infer()
+
+    def plan(self, goal_id: str = "g") -> None:
+        plans = self.executive.inputs.plans
+        plans.add_plan("p", self.now, 0.4 * np.arange(1, FRAMES + 1))
+        plans.add_features("p", np.zeros((1, FRAMES, 1, 1), np.float32))
+        plans.select(Selected("p", goal_id, np.array([0, 3]), 0.0, self.now + 1.5))
+
+    def infer(self, delay: float = 0.0, rows: np.ndarray | None = None) -> bool | None:
+        """An inference that takes no time; None when none was asked for."""
+        request = self.executive.request(self.now, self.now, self.monotonic)
+        if request is None:
+            return None
+        if rows is None:
+            rows = SPEED * (self.now - self.began + 0.05 * np.arange(1, 17))[:, None] * np.ones(6)
+        return self.executive.chunk_made(request, ActionChunk(self.now, 0.05, rows, np.full(16, 0.7)), self.now + delay)
+
+    def run(self, seconds: float, jump: float = 0.0) -> Decision:
+        for _ in range(round(seconds / TICK)):
+            self.feed()
+            decision = self.executive.tick(self.now, self.monotonic)
+            self.sent.append((self.now, decision))
+            self.now, self.monotonic = self.now + TICK, self.monotonic + TICK
+        return decision
+
+    def moving(self) -> World:
+        """In steady motion."""
+        self.began = self.now + 0.1
+        decision = self.run(1.0)
+        assert decision.state == State.RUNNING, decision
+        return self
+
+
+def check_continuous(world: World) -> None:
+    """Every trajectory starts in the state the one before has at that time, and ends at rest."""
+    last = None
+    for _, decision in world.sent:
+        new = decision.trajectory
+        if new is None:
+            continue
+        assert not new.velocities[-1].any()
+        if last is not None:
+            q, v, _ = last.sample(new.start)
+            assert np.abs(q - new.positions[0]).max() < 1e-5 and np.abs(v - new.velocities[0]).max() < 1e-4
+        last = new
+
+
+def test_it_runs_when_everything_is_right() -> None:
+    world = World().moving()
+    decision = world.run(0.2)
+    assert decision.reason == Reason.NONE and decision.gripper == pytest.approx(0.7)
+    assert decision.trajectory is not None and decision.trajectory.start == pytest.approx(world.now, abs=0.003)
+    q, v = world.executive.commanded(world.now)
+    assert v == pytest.approx(np.full(6, SPEED), abs=0.01)
+    assert q == pytest.approx(np.full(6, SPEED * (world.now - world.began)), abs=0.005)
+    check_continuous(world)
+
+
+def test_it_begins_by_waiting_and_saying_for_what() -> None:
+    world = World()
+    world.executive.inputs.goal("", False, (Reason.NO_GOAL, "no goal"))
+    world.missing = {"joints", "controller", "plan", "image"}
+    assert (world.run(0.1).state, world.run(0.1).reason) == (State.IDLE, Reason.NO_GOAL)
+    world.executive.inputs.goal("g", True)
+    for missing, reason in ((3, Reason.STALE_JOINT_STATES), (2, Reason.CONTROLLER_LOST), (1, Reason.STALE_IMAGE)):
+        assert world.run(0.1).reason == reason
+        world.missing.discard({3: "joints", 2: "controller", 1: "image"}[missing])
+    assert world.run(0.8).reason == Reason.NO_SELECTION
+    world.missing.clear()
+    world.began = world.now
+    assert world.run(0.5).state == State.RUNNING
+
+
+CAUSES = {
+    "image": (Reason.STALE_IMAGE, 0.15),
+    "joints": (Reason.STALE_JOINT_STATES, 0.1),
+    "controller": (Reason.CONTROLLER_LOST, 0.25),
+    "plan": (Reason.STALE_PLAN, 1.5),
+}
+
+
+@pytest.mark.parametrize("what", CAUSES)
+def test_an_input_that_ceases_brakes_in_time(what) -> None:
+    reason, bound = CAUSES[what]
+    world = World().moving()
+    ceased = world.now - TICK
+    world.missing.add(what)
+    world.run(bound + 1.5)
+    at, first = next((t, d) for t, d in world.sent if d.state == State.BRAKING)
+    assert first.reason == reason and "allowed" in first.detail
+    assert bound - 0.001 <= at - ceased <= bound + 0.045, at - ceased
+    assert first.trajectory is not None and first.trajectory.end - at < 0.25
+    assert world.sent[-1][1].state == State.HOLDING and world.sent[-1][1].trajectory is None
+    check_continuous(world)
+    world.missing.clear()
+    world.began = world.now - float(world.executive.commanded(world.now)[0][0]) / SPEED
+    assert world.run(1.0).state == State.RUNNING
+    check_continuous(world)
+
+
+@pytest.mark.parametrize(
+    ("provoke", "reason", "words"),
+    [
+        (lambda w: w.executive.inputs.stop_asked("supervisor", Reason.E_STOP, "pressed"), Reason.E_STOP, "pressed"),
+        (lambda w: w.executive.inputs.peer_lost("supervisor: its process ended"), Reason.NODE_LOST, "ended"),
+        (lambda w: w.executive.inputs.goal("", False, (Reason.GOAL_REACHED, "there")), Reason.GOAL_REACHED, "there"),
+        (lambda w: w.executive.inputs.goal("h", True), Reason.NO_SELECTION, "the goal is 'h'"),
+        (lambda w: w.executive.model_failed("boom"), Reason.MODEL_FAULT, "boom"),
+        (lambda w: w.infer(rows=np.full((16, 6), np.nan)), Reason.BAD_CHUNK, "shoulder_pan_joint is not finite"),
+        (lambda w: w.infer(delay=0.4), Reason.DELAY_OVER_BUDGET, "0.400 s after its image, allowed 0.3 s"),
+        (lambda w: setattr(w, "error", 0.3), Reason.CONTROLLER_TRACKING_ERROR, "elbow_joint is 0.300 rad off"),
+        (lambda w: w.executive.inputs.image(w.now + 1, w.now, w.monotonic), Reason.BAD_IMAGE, "1.000 s ahead"),
+    ],
+)
+def test_a_cause_brakes_at_the_next_tick(provoke, reason, words) -> None:
+    world = World().moving()
+    world.feed()
+    provoke(world)
+    if reason == Reason.CONTROLLER_TRACKING_ERROR:
+        world.feed()
+    decision = world.executive.tick(world.now, world.monotonic)
+    world.sent.append((world.now, decision))
+    assert (decision.state, decision.reason) == (State.BRAKING, reason) and words in decision.detail
+    assert decision.trajectory is not None and decision.trajectory.start - world.now <= 0.021
+    check_continuous(world)
+
+
+def test_a_fault_lingers_and_other_causes_do_not() -> None:
+    world = World().moving()
+    world.infer(rows=np.full((16, 6), np.nan))
+    world.executive.tick(world.now, world.monotonic)
+    assert world.run(0.4).reason == Reason.BAD_CHUNK
+    world.began = world.now + 0.1 - float(world.executive.commanded(world.now)[0][0]) / SPEED
+    assert world.run(0.3).state == State.RUNNING
+    world.executive.inputs.stop_asked("e_stop", Reason.E_STOP, "pressed")
+    assert world.run(0.5).state == State.HOLDING
+    world.executive.inputs.stop_asked("e_stop", Reason.NONE)
+    world.began = world.now - float(world.executive.commanded(world.now)[0][0]) / SPEED
+    assert world.run(0.1).state == State.RUNNING
+    check_continuous(world)
+
+
+def test_a_chunk_of_a_run_that_was_stopped_is_dropped() -> None:
+    world = World().moving()
+    request = world.executive.request(world.now, world.now, world.monotonic)
+    assert request is not None
+    world.executive.inputs.stop_asked("e_stop", Reason.E_STOP, "pressed")
+    world.executive.tick(world.now, world.monotonic)
+    world.executive.inputs.stop_asked("e_stop", Reason.NONE)
+    chunk = ActionChunk(world.now, 0.05, np.zeros((16, 6)), np.zeros(16))
+    assert not world.executive.chunk_made(request, chunk, world.now)
+    assert world.executive.inputs.drops["chunk_of_stopped_run"] == 1
+
+
+def test_no_new_chunk_is_a_delay_over_budget() -> None:
+    world = World().moving()
+    world.infer = lambda *_: None  # type: ignore[method-assign]
+    world.run(0.6)
+    assert next(d for _, d in world.sent if d.state == State.BRAKING).reason == Reason.DELAY_OVER_BUDGET
+
+
+def test_the_clock_may_jump() -> None:
+    world = World().moving()
+    world.now -= 100.0
+    world.began -= 100.0
+    world.feed()
+    decision = world.executive.tick(world.now, world.monotonic)
+    assert (decision.state, decision.reason) == (State.BRAKING, Reason.CLOCK_JUMP)
+    assert "jumped back by 100." in decision.detail
+    assert decision.trajectory is not None and 0 < decision.trajectory.start - world.now < 0.03  # on the new clock
+    world.now, world.monotonic = world.now + TICK, world.monotonic + TICK
+    world.run(0.45)
+    assert world.executive.decision.state == State.HOLDING
+    world.began = world.now + 0.2 - float(world.executive.commanded(world.now)[0][0]) / SPEED
+    assert world.run(0.8).state == State.RUNNING
+
+
+def test_a_controller_that_does_not_follow_is_noticed_and_braked_where_it_is() -> None:
+    world = World().moving()
+    world.offset = -0.15
+    world.feed()
+    decision = world.executive.tick(world.now, world.monotonic)
+    assert (decision.state, decision.reason) == (State.BRAKING, Reason.CONTROLLER_TRACKING_ERROR)
+    assert "0.150 rad off the command, allowed 0.1 rad" in decision.detail
+    report = world.executive.inputs.report
+    assert report is not None and decision.trajectory is not None
+    assert np.abs(decision.trajectory.positions[0] - report.q - 0.02 * report.qd).max() < 0.01
+
+
+def test_it_starts_from_where_the_controller_stands() -> None:
+    world = World()
+    world.run(0.04)
+    world.executive.inputs.goal("", False, (Reason.NO_GOAL, "no goal"))
+    world.offset = 0.0
+    world.missing = {"joints", "controller", "image"}
+    elsewhere = ControllerReport(world.now, np.full(6, 0.3), np.zeros(6), 0.0, NAMES[0])
+    for _ in range(3):
+        world.executive.inputs.controller(elsewhere, world.monotonic)
+        world.run(TICK)
+    assert world.executive.commanded(world.now)[0] == pytest.approx(np.full(6, 0.3))
+
+
+def test_a_paused_controller_is_a_pause_not_an_error() -> None:
+    world = World().moving()
+    world.speed = 0.0
+    paused = world.run(1.0)
+    assert paused.reason == Reason.NONE and paused.state in (State.BRAKING, State.HOLDING)
+    q = world.executive.commanded(world.now)[0]
+    world.run(0.5)
+    assert world.executive.commanded(world.now)[0] == pytest.approx(q)
+    world.speed = 1.0
+    world.began = world.now + 0.2 - float(q[0]) / SPEED
+    assert world.run(0.5).state == State.RUNNING
+    assert not [d for _, d in world.sent if d.reason == Reason.CONTROLLER_TRACKING_ERROR]
+
+
+def test_the_prefix_is_what_will_be_commanded() -> None:
+    world = World().moving()
+    world.feed()
+    world.executive.tick(world.now, world.monotonic)
+    request = world.executive.request(world.now - 0.03, world.now, world.monotonic)
+    assert request is not None and request.prefix is not None
+    assert request.prefix.shape == (1, 7)
+    expected = world.executive.commanded(world.now + 0.02)[0]
+    assert request.prefix[0, :6] == pytest.approx(expected) and request.prefix[0, 6] == pytest.approx(0.7)
+    assert request.plan.mask.tolist() == [True, False, False, True]
+
+
+def test_commands_that_cover_now_start_now() -> None:
+    world = World()
+    world.executive.cover_now = True
+    world.moving()
+    at, decision = world.sent[-1]
+    assert decision.trajectory is not None and -0.002 <= decision.trajectory.start - at <= 0.0
+    check_continuous(world)
+
+
+def test_delays_leave_the_warm_up_out() -> None:
+    world = World()
+    world.run(0.04)
+    assert world.executive.delays.last == 0.0
+    world.began = world.now
+    for k in range(6):
+        world.run(TICK)
+        world.infer()
+        world.executive.tick(world.now + 0.01, world.monotonic + 0.01)
+    assert world.executive.delays.last == pytest.approx(0.01, abs=1e-6)
+
+
+def test_measured_positions_outside_the_limits_stop_everything() -> None:
+    world = World().moving()
+    world.missing.add("joints")
+    world.executive.inputs.joint_states(world.now, NAMES, [0.0, 7.0, 0.0, 0.0, 0.0, 0.0], [0.0] * 6, world.monotonic)
+    decision = world.executive.tick(world.now, world.monotonic)
+    assert decision.reason == Reason.LIMIT_VIOLATION
+    assert "shoulder_lift_joint is 7.0000 rad, outside [-6.2832" in decision.detail
