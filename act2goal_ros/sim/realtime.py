@@ -31,6 +31,8 @@ Picture = NDArray[np.uint8]
 Vector = NDArray[np.float64]
 STEP = 0.002  # s of physics
 MOST_BEHIND = 0.1  # s that physics may catch up; what is more is given up
+AT_ONCE = 0.0005  # s that reading two clocks may take
+GRIPPER_EVERY = 4  # steps
 JUMP = 0.005  # s by which the clock may leave the monotonic one before that counts as a jump
 DRIFT = 0.01  # of the difference, taken over per wake-up
 STEPPED_START = 1.0  # s; 0 would mean "no time yet"
@@ -132,8 +134,8 @@ class LiveArm:
     """Runs an arm under a joint trajectory controller.
 
     `build` gives an arm that has been reset. Use the controllers from another thread only under `lock`. `clock` gives the time of all stamps in s; with `stepped` the
-    simulation keeps its own time, `speed` s a second, and tells it at 100 Hz. `niceness` is the physics thread's, where the
-    system permits it: the arm stands for hardware, which others do not slow down.
+    simulation keeps its own time, `speed` s a second, and tells it at 100 Hz. `niceness` is the physics thread's at most, where
+    the system permits it: the arm stands for hardware, which others do not slow down.
     """
 
     def __init__(
@@ -146,7 +148,7 @@ class LiveArm:
         rates: Rates | None = None,
         stepped: bool = False,
         speed: float = 1.0,
-        niceness: int = 0,
+        niceness: int = 19,
     ) -> None:
         self.lock = threading.Lock()
         self.controller, self.gripper, self.skipped_frames = controller, gripper, 0
@@ -241,8 +243,9 @@ class LiveArm:
         return gripper.open_at + self._arm.gripper_position * (gripper.closed_at - gripper.open_at)
 
     def _run(self) -> None:
-        with contextlib.suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
+        if self._niceness < os.getpriority(os.PRIO_PROCESS, 0):
+            with contextlib.suppress(PermissionError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._niceness)
         try:
             while not self._stopping.is_set():
                 now = time.monotonic()
@@ -256,23 +259,33 @@ class LiveArm:
 
     def _catch_up(self, now: float) -> None:
         steps = self.pacer.due(now)
-        difference = self._clock() - time.monotonic() - self._offset
-        self._offset += difference if abs(difference) > JUMP else DRIFT * difference
+        self._follow_clock()
         for remaining in range(steps - 1, -1, -1):
             ended = self.pacer.next + self._offset - (remaining + 1) * STEP
             self._step(self.time + STEP if self._stepped else ended)
+
+    def _follow_clock(self) -> None:
+        before = time.monotonic()
+        clock = self._clock()
+        after = time.monotonic()
+        if after - before > AT_ONCE:  # held up in between: the two clocks were not read at one time
+            return
+        difference = clock - (before + after) / 2 - self._offset
+        self._offset += difference if abs(difference) > JUMP else DRIFT * difference
 
     def _step(self, ended: float) -> None:
         with self.lock:
             before = self._joints
             command = self.controller.update(ended - STEP, before.positions, before.velocities)
             self._arm.step(command, self.gripper.fraction)
-            gripper = self._gripper_position()
-            speed = (gripper - before.gripper) / STEP
-            self._joints = Joints(ended, self._arm.joint_positions, self._arm.joint_velocities, gripper, speed)
-            self.gripper.update(ended, gripper, speed)
             self.time = ended
             self._steps += 1
+            gripper, speed = before.gripper, before.gripper_velocity
+            if self._steps % GRIPPER_EVERY == 0:
+                gripper = self._gripper_position()
+                speed = (gripper - before.gripper) / (GRIPPER_EVERY * STEP)
+                self.gripper.update(ended, gripper, speed)
+            self._joints = Joints(ended, self._arm.joint_positions, self._arm.joint_velocities, gripper, speed)
             scene = self._scene() if self._is_turn("scene") else None
             if self._is_turn("camera"):
                 self._take_frame(ended)
