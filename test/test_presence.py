@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,33 @@ def test_a_forgotten_process_is_not_told_of(sleeper: subprocess.Popen[bytes]) ->
     with pytest.raises(queue.Empty):
         ended.get(timeout=0.3)
     watch.close()
+
+
+def test_a_lifeline_tells_of_death_and_of_leave() -> None:
+    hold = (
+        "import sys, time; from act2goal_ros.control.lifeline import Held; h = Held(sys.argv[1]); "
+        "print(1); sys.stdout.flush(); sys.stdin.read(1); h.let_go(); time.sleep(60)"
+    )
+    for end in ("kill", "leave"):
+        key = f"test-{os.getpid()}-{end}"
+        command = [sys.executable, "-c", hold, key]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, cwd=os.getcwd()) as holder:
+            assert holder.stdout is not None and holder.stdout.readline()
+            ended: queue.Queue[str] = queue.Queue()
+            watches = [ProcessWatch(ended.put) for _ in range(2)]
+            for watch in watches:
+                assert watch.watch(key, holder.pid, machine())
+            time.sleep(0.1)
+            assert ended.empty()
+            if end == "kill":
+                holder.kill()
+            else:
+                assert holder.stdin is not None
+                holder.stdin.write(b"x")
+                holder.stdin.flush()
+            assert [ended.get(timeout=2.0) for _ in watches] == [key, key]
+            assert not list(Path("/dev/shm").glob(f"*{key}")), "nothing is left behind"
+            holder.kill()
 
 
 def test_processes_elsewhere_and_this_one_are_not_watched(sleeper: subprocess.Popen[bytes]) -> None:

@@ -1,8 +1,8 @@
 """Which processes make up the graph: who a heartbeat comes from, whether that process still lives, whether a name is
 taken.
 
-A process that ends, by whatever signal, is told of by the kernel through its pidfd within milliseconds; across
-machines or containers only the age of heartbeats tells.
+The end of a process of this machine is told by the kernel (see lifeline.py); across machines or containers only the age
+of heartbeats tells.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
+
+from act2goal_ros.control.lifeline import Held, LifelineError, Watched
+
+PATIENCE = 1.0  # s after which a waiting thread looks whether it is still wanted
 
 
 class NameTaken(RuntimeError):
@@ -45,6 +49,14 @@ def identity() -> dict[str, str]:
     }
 
 
+def hold_lifeline(identity: Mapping[str, str]) -> Held | None:
+    """The lifeline by which others learn of this process's end; None where the system has none. For the main thread."""
+    try:
+        return Held(identity["instance"])
+    except LifelineError:
+        return None
+
+
 def take_name(name: str, domain: str) -> IO[str]:
     """Reserves a node's full name on this machine until the file returned is closed or the process ends.
 
@@ -69,64 +81,56 @@ def take_name(name: str, domain: str) -> IO[str]:
 
 
 class ProcessWatch:
-    """Calls on_end(name) from a thread of its own as soon as a watched process of this machine ends."""
+    """Calls on_end(instance), from a thread of its own, as soon as a watched process of this machine ends."""
 
     def __init__(self, on_end: Callable[[str], None]) -> None:
         self._on_end = on_end
         self._machine = machine()
-        self._poll = select.poll()
-        self._names: dict[int, tuple[str, int]] = {}
-        self._lock = threading.Lock()
-        self._wake_read, self._wake_write = os.pipe()
-        self._poll.register(self._wake_read, select.POLLIN)
-        self._thread = threading.Thread(target=self._wait, name="process watch", daemon=True)
-        self._thread.start()
+        self._watched: set[str] = set()
 
-    def watch(self, name: str, pid: int, machine: str) -> bool:
-        """Watches the process under this name instead of the one before; False where that cannot be done from here."""
-        if machine != self._machine or not hasattr(os, "pidfd_open") or pid == os.getpid():
+    def watch(self, instance: str, pid: int, machine: str) -> bool:
+        """Watches a process, by its lifeline or else its pidfd; False where that cannot be done from here."""
+        if machine != self._machine or pid == os.getpid() or instance in self._watched:
             return False
-        self.forget(name)
-        try:
-            descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
-            self._on_end(name)
-            return True
-        except OSError:
+        has_ended = _ending_of(instance, pid)
+        if has_ended is None:
             return False
-        with self._lock:
-            self._names[descriptor] = (name, pid)
-        self._poll.register(descriptor, select.POLLIN)
-        os.write(self._wake_write, b"w")
+        self._watched.add(instance)
+        wait = threading.Thread(target=self._wait, args=(instance, has_ended), name=f"watch {pid}", daemon=True)
+        wait.start()
         return True
 
-    def forget(self, name: str) -> None:
-        """Stops watching whatever goes by this name."""
-        with self._lock:
-            known = [descriptor for descriptor, (other, _) in self._names.items() if other == name]
-            for descriptor in known:
-                del self._names[descriptor]
-                self._poll.unregister(descriptor)
-                os.close(descriptor)
+    def forget(self, instance: str) -> None:
+        """Stops watching."""
+        self._watched.discard(instance)
 
     def close(self) -> None:
-        """Ends the thread and forgets everything."""
-        os.write(self._wake_write, b"q")
-        self._thread.join()
-        for name in {name for name, _ in self._names.values()}:
-            self.forget(name)
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        """Stops watching anything."""
+        self._watched.clear()
 
-    def _wait(self) -> None:
-        while True:
-            for descriptor, _ in self._poll.poll():
-                if descriptor == self._wake_read:
-                    if b"q" in os.read(self._wake_read, 64):
-                        return
-                    continue
-                with self._lock:
-                    name = self._names.get(descriptor, ("", 0))[0]
-                if name:
-                    self.forget(name)
-                    self._on_end(name)
+    def _wait(self, instance: str, has_ended: Callable[[float], bool]) -> None:
+        while instance in self._watched:
+            if has_ended(PATIENCE):
+                if instance in self._watched:
+                    self._watched.discard(instance)
+                    self._on_end(instance)
+                return
+
+
+def _ending_of(instance: str, pid: int) -> Callable[[float], bool] | None:
+    """A function that waits up to some seconds for the process to end."""
+    try:
+        lifeline = Watched(instance)
+    except LifelineError:
+        return _pidfd_ending(pid)
+    return lambda timeout: lifeline.has_ended(timeout) or not Path(f"/proc/{pid}").exists()
+
+
+def _pidfd_ending(pid: int) -> Callable[[float], bool] | None:
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return lambda _: True
+    except (OSError, AttributeError):
+        return None
+    return lambda timeout: bool(select.select([descriptor], [], [], timeout)[0])

@@ -57,6 +57,7 @@ class ManagedNode(LifecycleNode, Generic[P]):
         super().__init__(name)
         self.p: P = schema()
         self.is_active = False
+        self.fault: Exception | None = None  # set by a callback, it ends the process
         self._owned: list[Any] = []
         self._drops: Counter[str] = Counter()
         self._report = (NodeStatus.STARTING, "not configured", int(StopReason.NONE), dict[str, str]())
@@ -66,6 +67,7 @@ class ManagedNode(LifecycleNode, Generic[P]):
         )
         self._parameters_of_schema = Declared(self, schema, self._is_configured, self._parameters_changed)
         self.identity = presence.identity()
+        self._lifeline = presence.hold_lifeline(self.identity)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._status_publisher = self.create_publisher(NodeStatus, topics.STATUS, qos.STATUS)
         self._heartbeat = self.create_timer(1.0 / HEARTBEAT, self._beat, clock=self._steady)
@@ -179,6 +181,8 @@ class ManagedNode(LifecycleNode, Generic[P]):
         if self.is_active:
             self._quietly(self.trigger_deactivate)
         self._release()
+        if self._lifeline is not None:
+            self._lifeline.let_go()
         self.destroy_node()
 
     # private helpers
@@ -276,6 +280,8 @@ def run(node_class: Callable[[], ManagedNode[Any]]) -> None:
         executor.add_node(node)
         while not stop.is_set():
             executor.spin_once(timeout_sec=SPIN)
+            if node.fault is not None:
+                raise node.fault
         code = 0
         executor.remove_node(node)
         name.close()

@@ -111,6 +111,7 @@ class Supervisor(ManagedNode[SupervisorParameters]):
     def start(self) -> None:
         self._verdict = oversight.Verdict(True, StopReason.INACTIVE, "the supervisor has just started")
         self._publish_stop()
+        self._tell()
 
     # callbacks
 
@@ -139,7 +140,7 @@ class Supervisor(ManagedNode[SupervisorParameters]):
         mine = self.identity
         if (other.since, other.instance) < (float(mine["since"]), mine["instance"]):
             namespace = self.get_namespace()
-            raise presence.NameTaken(
+            self.fault = presence.NameTaken(
                 f"another graph runs in namespace {namespace}: its supervisor is process {other.pid}; "
                 "stop that launch first, or give this one a namespace of its own"
             )
@@ -147,7 +148,6 @@ class Supervisor(ManagedNode[SupervisorParameters]):
     def _process_ended(self, instance: str) -> None:
         def decide() -> None:
             if name := self._oversight.ended(instance):
-                self.get_logger().error(f"{name}: its process ended")
                 self._decide(at_once=name == "policy")
 
         self.soon(decide)
@@ -194,7 +194,8 @@ class Supervisor(ManagedNode[SupervisorParameters]):
         verdict = self._oversight.verdict(now)
         if not self.is_active:
             return
-        if verdict != self._verdict:
+        new = verdict != self._verdict
+        if new:
             if verdict.active and not self._verdict.active:
                 self._stopped_at = now
             self._verdict = verdict
@@ -202,6 +203,8 @@ class Supervisor(ManagedNode[SupervisorParameters]):
         if verdict.active and (at_once or now - self._stopped_at > self.p.brake_patience):
             self._read_controller(now)
             self._brake_if_moving()
+        if new:
+            self._tell()
 
     def _brake_if_moving(self) -> None:
         if self._brake.at_rest:
@@ -223,6 +226,9 @@ class Supervisor(ManagedNode[SupervisorParameters]):
         message = Stop(active=verdict.active, reason=StopReasonMsg(value=int(verdict.reason)), detail=verdict.detail)
         message.header.stamp = self.get_clock().now().to_msg()
         self._stop.publish(message)
+
+    def _tell(self) -> None:
+        verdict = self._verdict
         log = self.get_logger()  # one call a severity: rclpy ties a call's place in the code to its severity
         if verdict.active and verdict.reason == StopReason.INACTIVE:
             log.info(f"not ready: {verdict.detail}")

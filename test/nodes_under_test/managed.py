@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from act2goal_msgs.msg import Stop
 from control_msgs.msg import JointTrajectoryControllerState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.trajectory import Trajectory
-from act2goal_ros.nodes import qos, trajectories
+from act2goal_ros.nodes import qos, topics, trajectories
 from act2goal_ros.nodes.base import ManagedNode, run
 from act2goal_ros.nodes.parameters import param
 
@@ -78,24 +79,35 @@ class Controller(Plain):
 
 
 class Mover(Plain):
-    """Sends one long trajectory at constant speed `gain` when activated, and never brakes."""
+    """Sends one long trajectory at constant speed `gain` as soon as the arm may move, and never brakes."""
 
-    def start(self) -> None:
+    def setup(self) -> None:
+        self.sent, self.may_move = 0, False
         topic = ROBOT.controller.joint_trajectory_topic
         self.out = self.own(self.create_publisher(JointTrajectory, topic, qos.COMMAND))
-        self.own(self.create_timer(1.0, self.move))
+        self.own(self.create_subscription(Stop, topics.STOP, self.stop, qos.LATCHED))
+        self.own(self.create_timer(0.05, self.move))
+
+    def stop(self, stop: Stop) -> None:
+        """Takes the supervisor's word."""
+        self.may_move = not stop.active
 
     def move(self) -> None:
-        """Publishes it."""
-        if getattr(self, "sent", False):
+        """Publishes it several times over, so that who has just been discovered hears it too."""
+        if self.sent > 7 or not self.may_move or self.out.get_subscription_count() < 3:
             return
-        self.sent = True
+        if self.sent == 0:
+            self.way = self.make_way()
+        self.sent += 1
+        self.out.publish(trajectories.to_message(self.way, ROBOT.joint_names))
+
+    def make_way(self) -> Trajectory:
+        """Half a second to full speed, then on and on."""
         times = np.array([0.0, 0.5, 20.0, 20.5])
         speed = self.p.gain * np.ones((1, len(ROBOT.joint_names)))
         q = np.concatenate([0 * speed, 0.25 * speed, 19.75 * speed, 20 * speed])
         v = np.concatenate([0 * speed, speed, speed, 0 * speed])
-        way = Trajectory(self.now() + 0.05, times, q, v, 0 * v)
-        self.out.publish(trajectories.to_message(way, ROBOT.joint_names))
+        return Trajectory(self.now() + 0.05, times, q, v, 0 * v)
 
 
 KINDS: dict[str, Callable[[], Plain]] = {
