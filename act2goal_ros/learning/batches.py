@@ -12,7 +12,8 @@ from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.msth import frame_offsets, select
 
 HOLD_STEPS = 16  # at rest at the end of an episode (learning/simulate.py)
-LATE_WEIGHT = 0.35  # how often a plan starts after the cube has arrived, against before
+LATE_WEIGHT = 0.35  # how often a plan starts after the cube was let go at its target, against before
+NEAR_WEIGHT, NEAR_STEPS = 2.0, 24  # how often a plan starts within so many steps before the gripper closes or opens
 FRAME_DROPOUT, PLAN_DROPOUT = 0.15, 0.05
 AGES = ((0, 2), (2, 12), (0, 28))  # steps, a live frame each
 
@@ -82,7 +83,13 @@ class Sampler:
 
     @staticmethod
     def _weight(episode: Episode, step: int) -> float:
-        return LATE_WEIGHT if np.linalg.norm(episode.cube[step] - episode.target) < 0.02 else 1.0
+        """Rare where little is to be learnt, frequent where the gripper is about to close or open."""
+        soon = slice(step + 1, step + NEAR_STEPS)
+        useful = 1.0 - float(episode.disturbed[soon].mean())
+        if np.linalg.norm(episode.cube[step] - episode.target) < 0.02 and episode.gripper[step] < 0.2:
+            return LATE_WEIGHT * useful
+        gripper = episode.command[soon, -1]
+        return (NEAR_WEIGHT if gripper.min() < 0.5 < gripper.max() else 1.0) * useful
 
     def batch(self, plans: int) -> Batch:
         chosen = np.searchsorted(self._probability, self._generator.random(plans))

@@ -1,0 +1,92 @@
+"""Makes docs/benchmarks.md from docs/results/*.json, so that no figure is typed by hand."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SUCCESS_ROWS = {
+    "graph": "through the ROS graph, real time",
+    "loop": "plain Python loop, same weights and resets",
+    "plan_of_another_episode": "plan made for another episode's goal (loop)",
+    "plan_shuffled": "right goal, imagined frames shuffled (loop)",
+    "plan_masked": "right goal, all imagined frames masked (loop)",
+    "no_plan": "no plan at all (loop)",
+}
+TASKS = [f"cube-single-{i}" for i in range(1, 6)]
+
+
+def percent(value: float | None) -> str:
+    """A rate in percent, or what to print where none was measured."""
+    return "not measured" if value is None else f"{100 * value:.1f} %"
+
+
+def success_table(result: dict[str, Any]) -> list[str]:
+    """One row a variant."""
+    lines = ["| | success | 95 % interval | episodes | at rest, released | " + " | ".join(t[-1] for t in TASKS) + " |",
+             "|---|---|---|---|---|" + "---|" * len(TASKS)]
+    for key, title in SUCCESS_ROWS.items():
+        row = result.get(key)
+        if row is None:
+            lines.append(f"| {title} | not measured | | | |" + " |" * len(TASKS))
+            continue
+        low, high = row["interval"]
+        tasks = " | ".join(percent(row["per_task"].get(task)) for task in TASKS)
+        lines.append(f"| {title} | {percent(row['success_rate'])} | {100 * low:.1f} – {100 * high:.1f} % | {row['episodes']} "
+                     f"| {percent(row['at_rest_rate'])} | {tasks} |")
+    return lines
+
+
+def figure(value: Any, unit: str, digits: int = 2) -> str:
+    """A number with its unit, or `not measured`."""
+    return "not measured" if value is None else f"{value:.{digits}f} {unit}".strip()
+
+
+def bringup(result: dict[str, Any]) -> str:
+    """The page's section on docs/results/bringup.json."""
+    delay = result.get("camera_to_command_ms") or {}
+    difference = result.get("graph_minus_loop")
+    rows = [
+        ("policy ticks (chunks)", figure(result.get("tick_hz"), "Hz"), "≥ 20 Hz"),
+        ("missed ticks", percent(result.get("missed_tick_fraction")), "≤ 1 %"),
+        ("imagination", figure(result.get("imagination_hz"), "Hz"), "≥ 4 Hz"),
+        ("camera stamp → command published, p50", figure(delay.get("p50"), "ms", 1), "≤ 30 ms"),
+        ("camera stamp → command published, p99", figure(delay.get("p99"), "ms", 1), "≤ 80 ms"),
+        ("real-time factor of the simulated arm", figure(result.get("real_time_factor"), "", 3), "≥ 0.98"),
+        ("start to first motion", figure(result.get("start_to_motion_s"), "s", 1), "≤ 20 s"),
+        ("fresh install", figure(result.get("install_s"), "s", 0), "≤ 360 s"),
+        ("memory of all processes together (PSS)", figure(result.get("memory_gb"), "GB"), "≤ 4 GB"),
+    ]
+    pair = "not measured" if difference is None else (
+        f"{100 * difference['difference']:+.1f} points, 95 % interval {100 * difference['low']:+.1f} to "
+        f"{100 * difference['high']:+.1f}, {difference['episodes']} paired episodes")
+    commands = sorted({value for key, value in result.items() if key.startswith("command.")})
+    return "\n".join([
+        "## Bring-up", "",
+        f"{result.get('hardware', 'hardware not recorded')}; commit {result.get('commit')}, {result.get('date')}.", "",
+        "Success by OGBench's criterion on its five official `visual-cube-single` tasks (official camera, 200 steps of 0.05 s):", "",
+        *success_table(result), "", f"Graph minus loop, paired: {pair}.", "",
+        "| | measured | asked for |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in rows), "",
+        "Commands:", "", *(f"- `{command}`" for command in commands), "",
+    ])
+
+
+def page() -> str:
+    """docs/benchmarks.md."""
+    path = ROOT / "docs" / "results" / "bringup.json"
+    result = json.loads(path.read_text()) if path.exists() else {}
+    head = "# Benchmarks\n\nMade by `python benchmarks/report.py` from docs/results/. A figure that was not measured says so.\n\n"
+    return head + bringup(result)
+
+
+def main() -> None:
+    """Writes the page; with --check only says whether it is up to date."""
+    target = ROOT / "docs" / "benchmarks.md"
+    if "--check" in sys.argv:
+        sys.exit(0 if target.exists() and target.read_text() == page() else f"{target} is not what docs/results gives")
+    target.write_text(page())
+
+
+if __name__ == "__main__":
+    main()
