@@ -57,17 +57,20 @@ class SupervisorParameters:
     rate: float = param(20.0, "Hz", "how often everything is checked", low=10.0, high=50.0)
     heartbeat_timeout: float = param(0.5, "s", "silence after which a node counts as lost", low=0.2, high=10.0)
     controller_timeout: float = param(0.5, "s", "silence after which the controller counts as lost", low=0.1, high=10.0)
-    tracking_error: float = param(0.2, "rad", "largest difference of a joint from its reference", low=0.01, high=3.14)
+    tracking_error: float = param(
+        0.0, "rad", "largest difference of a joint from its reference; 0: as the robot's file says", low=0.0, high=3.14
+    )
     clock_jump: float = param(0.05, "s", "largest step of the clock", low=0.01, high=10.0)
     recovery_time: float = param(0.5, "s", "how long a cause must be gone before the arm may move", low=0.0, high=60.0)
     retry_period: float = param(2.0, "s", "pause after a failed transition", low=0.1, high=60.0)
     transition_timeout: float = param(120.0, "s", "longest transition of a node", low=1.0, high=3600.0)
     brake_patience: float = param(0.05, "s", "time the policy has to brake by itself", low=0.0, high=1.0)
 
-    def limits(self) -> oversight.OversightLimits:
+    def limits(self, robot: RobotConfig) -> oversight.OversightLimits:
         """What of it concerns the oversight."""
-        names = oversight.OversightLimits.__dataclass_fields__
-        return oversight.OversightLimits(**{name: getattr(self, name) for name in names})
+        limits = {name: getattr(self, name) for name in oversight.OversightLimits.__dataclass_fields__}
+        limits["tracking_error"] = self.tracking_error or robot.controller.tracking_error
+        return oversight.OversightLimits(**limits)
 
 
 class Supervisor(ManagedNode[SupervisorParameters]):
@@ -79,7 +82,7 @@ class Supervisor(ManagedNode[SupervisorParameters]):
 
     def setup(self) -> None:
         robot = RobotConfig.load(self.p.robot)
-        self._oversight = oversight.Oversight(self.p.nodes, self.p.limits())
+        self._oversight = oversight.Oversight(self.p.nodes, self.p.limits(robot))
         self._brake = Brake(robot.limits)
         self._joint_names = robot.joint_names
         self._controller_state = b""  # as received: unpacked when needed, not at the rates of controller and policy
