@@ -66,7 +66,11 @@ ARGUMENTS = (
         choices=("auto", "onnxruntime", "tensorrt", "cuda"),
         description="what runs the networks",
     ),
-    Argument(name="goal_image", default="", description="picture of the goal to start with; empty: wait for one"),
+    Argument(
+        name="goal_image",
+        default="",
+        description="picture of the goal to start with; empty: with sim:=true that of the task, else wait; none: wait for one",
+    ),
     Argument(
         name="use_sim_time",
         default="false",
@@ -119,11 +123,20 @@ class Settings:
                 values[name] = values[name] == "true"
         values["robot"] = values["robot"] or ("ur5e_sim" if values["sim"] else "ur5e")
         values["namespace"] = values["namespace"].strip("/")
+        values["goal_image"] = _goal_image(values["goal_image"], values["sim"], values["task"])
         for name in ("goal_image", "params"):
             if values[name] and not Path(values[name]).expanduser().is_file():
                 raise GraphError(f"argument {name}:={values[name]}: there is no such file")
             values[name] = values[name] and str(Path(values[name]).expanduser().resolve())
         return cls(**values)
+
+
+def _goal_image(given: str, sim: bool, task: str) -> str:
+    """Return the file of the goal to start with, or nothing: the simulated arm's tasks have pictures in config/goals."""
+    if given == "none":
+        return ""
+    picture = paths.share() / "config" / "goals" / f"{task}.png"
+    return given or (str(picture) if sim and picture.is_file() else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +164,7 @@ def nodes(settings: Settings) -> tuple[NodeSpec, ...]:
         overrides["simulated_arm"] = robot | {"task": settings.task, "stepped": settings.use_sim_time}
     if settings.camera:
         overrides["camera"] = {"source": settings.camera}
-    overrides["goal"] = robot | {"image": settings.goal_image}
+    overrides["goal"] = robot | {"goal_image": settings.goal_image}
     overrides["imagination"] = networks
     overrides["msth"] = {"model": settings.model}
     overrides["policy"] = networks | robot

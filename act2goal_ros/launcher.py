@@ -21,6 +21,7 @@ from typing import TextIO
 
 from circus import logger as circus_logger
 from circus.arbiter import Arbiter
+from circus.exc import ConflictError
 from circus.watcher import Watcher
 from tornado import gen
 
@@ -148,6 +149,7 @@ class Launcher:
         """Start everything, wait for the end, stop everything; return the exit code."""
         circus_logger.addHandler(logging.NullHandler())
         circus_logger.propagate = False
+        logging.getLogger("tornado.application").addFilter(_no_conflict)
         socket = f"ipc://{self._folder.name}"
         watchers = [process.watcher for process in self._processes]
         arbiter = Arbiter(watchers, f"{socket}/control", f"{socket}/events", check_delay=CHECK_PERIOD)
@@ -188,6 +190,11 @@ class Launcher:
         for process in reversed(self._processes):
             yield process.watcher.stop()
         yield self._arbiter.stop()
+
+
+def _no_conflict(record: logging.LogRecord) -> bool:
+    """Whether a record is worth logging: circus's periodic look refuses to run beside a start, and comes again."""
+    return not (record.exc_info and isinstance(record.exc_info[1], ConflictError))
 
 
 def command(node: graph.NodeSpec, settings: graph.Settings, folder: Path) -> list[str]:
