@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -151,18 +151,41 @@ FAULTS = [
 ]  # fmt: skip
 
 
+def check_stop(b: Bench, provoke: Callable[[], float], clear: Callable[[], object], late: float = 0.1) -> None:
+    """Braking begins `late` s after the cause and ends in least time; on a busy machine once in three times will do."""
+    for attempt in range(3):
+        b.wait_running()
+        cause_at = provoke()
+        try:
+            began, lasted = b.stop_after(cause_at)
+        finally:
+            clear()
+        print(f"braking began after {1e3 * began:.0f} ms and lasted {1e3 * lasted:.0f} ms")
+        if began < late and lasted < LEAST_STOP + SLACK:
+            break
+    else:
+        raise AssertionError(
+            f"braking began after {began:.3f} s, lasted {lasted:.3f} s; allowed {late} s, {LEAST_STOP + SLACK} s"
+        )
+    b.wait_running()
+
+
 @pytest.mark.parametrize(("fault", "reason", "words", "known"), FAULTS, ids=[f[0] for f in FAULTS])
 def test_a_fault_brakes_in_time_and_motion_resumes(shared, fault, reason, words, known) -> None:
-    cause_at = inject(shared, fault)
-    try:
+    def provoke() -> float:
+        at = inject(shared, fault)
         shared.expect(reason, *words)
-        if fault != "no_controller":  # whose state is what braking is measured by
-            began, lasted = shared.stop_after(cause_at + known)
-            assert began < 0.1, began
-            assert lasted < LEAST_STOP + SLACK, lasted
-    finally:
+        return at + known
+
+    def clear() -> None:
         shared.probe.publish("fault", String(data=""))
-    shared.wait_running()
+
+    if fault == "no_controller":  # whose state is what braking is measured by
+        provoke()
+        clear()
+        shared.wait_running()
+    else:
+        check_stop(shared, provoke, clear)
 
 
 def test_joint_states_in_another_order_simply_work(shared) -> None:
@@ -183,17 +206,15 @@ def test_joint_states_in_another_order_simply_work(shared) -> None:
     ],
 )
 def test_a_bad_policy_brakes(shared, mode, reason, words) -> None:
-    shared.wait_running()
-    cause_at = time.time()
-    shared.mode_file.write_text(mode)
-    try:
+    def provoke() -> float:
+        at = time.time()
+        shared.mode_file.write_text(mode)
         shared.expect(reason, *words)
-        began, lasted = shared.stop_after(cause_at)
-        assert began < (0.6 if mode == "slow" else 0.1 + 0.05), began
-        assert lasted < LEAST_STOP + SLACK, lasted
-    finally:
-        shared.mode_file.write_text("")
-    shared.wait_running()
+        return at
+
+    # Besides braking: until the next frame, and the computation.
+    late = 0.45 + 0.25 if mode == "slow" else 0.1 + 0.05
+    check_stop(shared, provoke, lambda: shared.mode_file.write_text(""), late)
 
 
 def test_plans_that_cease_stop_the_arm(shared) -> None:
@@ -205,25 +226,21 @@ def test_plans_that_cease_stop_the_arm(shared) -> None:
     shared.wait_running()
 
 
-def test_stop_and_e_stop(shared) -> None:
-    for topic, on, off, reason in (
-        (
-            topics.STOP,
-            Stop(active=True, reason=StopReason(value=Reason.NODE_LOST), detail="camera ended"),
-            Stop(),
-            Reason.NODE_LOST,
-        ),
-        (topics.E_STOP, Bool(data=True), Bool(data=False), Reason.E_STOP),
-    ):
-        shared.wait_running()
+LOST = Stop(active=True, reason=StopReason(value=Reason.NODE_LOST), detail="camera ended")
+
+
+@pytest.mark.parametrize(
+    ("topic", "on", "off", "reason"),
+    [(topics.STOP, LOST, Stop(), Reason.NODE_LOST), (topics.E_STOP, Bool(data=True), Bool(data=False), Reason.E_STOP)],
+)
+def test_stop_and_e_stop(shared, topic, on, off, reason) -> None:
+    def provoke() -> float:
         at = time.time()
         shared.probe.publish(topic, on)
         shared.expect(reason)
-        began, lasted = shared.stop_after(at)
-        assert began < 0.1, began
-        assert lasted < LEAST_STOP + SLACK, lasted
-        shared.probe.publish(topic, off)
-    shared.wait_running()
+        return at
+
+    check_stop(shared, provoke, lambda: shared.probe.publish(topic, off))
 
 
 @pytest.mark.parametrize(("state", "reason"), [(Goal.REACHED, Reason.GOAL_REACHED), (Goal.CANCELED, Reason.CANCELED)])
@@ -266,12 +283,16 @@ def test_motion_is_smooth_and_tight(shared) -> None:
 
 
 @pytest.mark.parametrize("mode", ["splice", "measured_state"])
-def test_other_controllers(tmp_path, mode) -> None:
+def test_other_controllers_move_and_are_warned_of(tmp_path, mode) -> None:
     with bench(tmp_path, mode) as b:
         b.goal("g1")
-        b.wait_running()
+        wait_for(lambda: b.last.state == ControlStatus.RUNNING and b.speed() > 0.3 * SPEED, 12.0, "motion")
         log = (tmp_path / "policy.log").read_text()
-        assert ("interpolate_from_desired_state: true" in log) == (mode == "measured_state"), log
+        wanted = {
+            "splice": "allow_trajectory_replacement: false",
+            "measured_state": "interpolate_from_desired_state: true",
+        }
+        assert wanted[mode] in log, log
 
 
 def test_a_silent_process_is_no_danger(tmp_path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from act2goal_ros.control.watchdog import Durations, StreamClock
 Array = NDArray[np.float64]
 STILL = 0.01  # rad/s; a controller whose reference moves less stands still
 SYNC = 0.002  # rad; commands start from the controller's reference when it differs by more
+RESEND = 0.05  # s; a braking tail that ends sooner is not sent again
 WARM_UP = 3  # chunks whose delay is not counted after a start
 
 # Faults after which motion resumes only when the cause has been gone for a while; the others end at once.
@@ -63,6 +65,15 @@ class Settings:
     command_error: float = 0.1
     recovery_time: float = 0.5
     stepped: bool = False
+
+
+def settings_from(parameters: Any, robot: RobotConfig, stepped: bool) -> Settings:
+    """Settings from a node's parameters of the same names, the tracking error being the robot's."""
+    names = ("image_timeout", "joint_states_timeout", "controller_timeout", "clock_jump")
+    limits = {name: float(getattr(parameters, name)) for name in names}
+    bounds = Bounds(tracking_error=robot.controller.tracking_error, **limits)
+    own = ("lead", "horizon", "delay_budget", "command_error", "recovery_time")
+    return Settings(bounds=bounds, stepped=stepped, **{name: float(getattr(parameters, name)) for name in own})
 
 
 @dataclass(frozen=True)
@@ -243,7 +254,10 @@ class Executive:
         if self.decision.state == State.RUNNING and stream.rest_time > at:
             return Decision(State.BRAKING, *cause, self._sent(self._brake(at), at))
         if stream.rest_time > at:
-            return Decision(State.BRAKING, *cause, self._sent(stream.resend(at, self.settings.lead), at))
+            # Sent again in case it was lost; a controller refuses what ends before it arrives.
+            again = stream.rest_time > at + RESEND
+            sent = self._sent(stream.resend(at, self.settings.lead), at) if again else None
+            return Decision(State.BRAKING, *cause, sent)
         self._synchronise(now)
         waiting = "waiting for a chunk" if self.chunk is None else "the controller is paused: speed scaling is 0"
         return Decision(State.HOLDING, *(cause if cause[0] else (StopReason.NONE, waiting)))

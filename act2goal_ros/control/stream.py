@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import math
 from collections import deque
 
@@ -22,6 +24,9 @@ WINDOWS = (0.1, 0.15, 0.22, 0.33, 0.5)
 PREVIEW = 0.4  # s of the chunk that count for the next piece
 MEETINGS = (0.02, 0.64, 6)  # s, s, halvings: where the time at which a far joint meets the chunk is searched
 HISTORY = 1.5  # s of what was commanded that stays known
+atexit.register(
+    gc.unfreeze
+)  # Ruckig's binding complains at the process's end of whatever a frozen collector keeps alive
 
 
 class CommandStream:

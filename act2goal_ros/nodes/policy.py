@@ -33,9 +33,8 @@ from trajectory_msgs.msg import JointTrajectory
 
 from act2goal_ros import paths
 from act2goal_ros.control.chunk import ActionChunk
-from act2goal_ros.control.executive import Decision, Executive, Settings
+from act2goal_ros.control.executive import Decision, Executive, settings_from
 from act2goal_ros.control.inference import InferenceWorker, Job, Result
-from act2goal_ros.control.inputs import Bounds
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stop import StopReason
 from act2goal_ros.nodes import policy_messages as messages
@@ -45,11 +44,10 @@ from act2goal_ros.nodes.gripper import make_gripper
 from act2goal_ros.nodes.images import ImageError, to_rgb
 from act2goal_ros.nodes.parameters import param
 from act2goal_ros.nodes.peer import Peer
-from act2goal_ros.nodes.replacement import Replacement
+from act2goal_ros.nodes.replacement import UNKNOWN, Replacement
 from act2goal_ros.serving.bundle import ModelBundle
 
 SUPERVISOR = "supervisor"
-UNKNOWN = "how {0} replaces trajectories is not known: {0}/get_parameters has not answered; or set controller.mode in the robot's file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,14 +80,6 @@ class PolicyParameters:
                 f"lead + horizon is {total:g} s, at most 0.1 s: so late the arm brakes when commands cease"
             )
 
-    def settings(self, robot: RobotConfig, stepped: bool) -> Settings:
-        """What of it concerns the executive."""
-        names = ("image_timeout", "joint_states_timeout", "controller_timeout", "clock_jump")
-        limits = {name: getattr(self, name) for name in names}
-        bounds = Bounds(tracking_error=robot.controller.tracking_error, **limits)
-        own = {"lead", "horizon", "delay_budget", "command_error", "recovery_time"}
-        return Settings(bounds=bounds, stepped=stepped, **{name: getattr(self, name) for name in own})
-
 
 class PolicyNode(ManagedNode[PolicyParameters]):
     """Feeds an Executive and an InferenceWorker, and sends what they decide."""
@@ -108,7 +98,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         self._model_hash, self._step, self._image_size = bundle.hash, bundle.step, bundle.image_size
         stepped = bool(self.get_parameter("use_sim_time").value)
         prefix_steps = bundle.config.prefix_steps if self.p.prefix else 0
-        self._executive = Executive(robot, self.p.settings(robot, stepped), self._step, prefix_steps)
+        self._executive = Executive(robot, settings_from(self.p, robot, stepped), self._step, prefix_steps)
         self._policy = bundle.policy(self.p.backend, self.p.threads)
         messages.warm_up(bundle, self._policy)
         self._worker = InferenceWorker(self._policy, self._encoded, self._inferred, self._inference_failed)
@@ -118,9 +108,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         self._gripper = make_gripper(self, robot.gripper)
         self._create_publishers(robot)
         self._create_subscriptions(robot)
-        self._executive.inputs.stop_asked(
-            "controller", StopReason.CONTROLLER_LOST, UNKNOWN.format(robot.controller.name)
-        )
+        self._executive.inputs.stop_asked("controller", StopReason.CONTROLLER_LOST, UNKNOWN.format(robot.controller))
         self.own(Replacement(self, robot.controller, self._mode_known))
         self._supervisor = self.own(Peer(self, SUPERVISOR, self._supervisor_lost))
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -308,7 +296,6 @@ class PolicyNode(ManagedNode[PolicyParameters]):
 
 
 def main() -> None:
-    """Runs the node."""
     run(PolicyNode)
 
 

@@ -17,10 +17,20 @@ from act2goal_ros.nodes.base import ManagedNode
 NAMES = ("allow_trajectory_replacement", "interpolate_from_desired_state", "open_loop_control")
 SPLICE, FROM_DESIRED, OPEN_LOOP = NAMES
 PERIOD = 0.5  # s between attempts
-ADVICE = (
-    "the controller {name} restarts each trajectory from the measured state: motion will be rougher than need be. "
-    "Set in its YAML: {name}: ros__parameters: {key}: true"
+UNKNOWN = (
+    "how {0.name} replaces trajectories is not known: {0.name}/get_parameters has not answered; "
+    "or set controller.mode in the robot's file"
 )
+ADVICE = {
+    "measured_state": (
+        "the controller {name} restarts each trajectory from the measured state, motion will be rougher than need be; "
+        "set in its YAML: {name}: ros__parameters: {key}: true"
+    ),
+    "splice": (
+        "the controller {name} leads in to each splice from one period ahead, motion will be rougher than need be; "
+        "set in its YAML: {name}: ros__parameters: {{allow_trajectory_replacement: false, interpolate_from_desired_state: true}}"
+    ),
+}
 
 
 class Replacement:
@@ -66,11 +76,12 @@ class Replacement:
         if len(self._values) < len(NAMES):
             return
         self.mode = mode_of(self._values)
-        if self.mode == "measured_state":
-            key = FROM_DESIRED if self._values[FROM_DESIRED].type else OPEN_LOOP
-            self._on_known(self.mode, ADVICE.format(name=self._name, key=key), True)
-        else:
+        key = FROM_DESIRED if self._values[FROM_DESIRED].type else OPEN_LOOP
+        advice = ADVICE.get(self.mode)
+        if advice is None:
             self._on_known(self.mode, f"controller {self._name}: {self.mode}", False)
+        else:
+            self._on_known(self.mode, advice.format(name=self._name, key=key), True)
 
 
 def mode_of(values: Mapping[str, ParameterValue]) -> str:

@@ -51,7 +51,7 @@ class World(ManagedNode[WorldParameters]):
         self.controller = JointTrajectoryController(config)
         self.q, self.v = sweep(np.array([time.time() + 1.0]))[0], np.zeros(len(NAMES))
         self.controller.activate(self.now(), self.q)
-        self.fault, self.goal_id, self.ticks, self.plans, self.rejected = "", "", 0, 0, []
+        self.trouble, self.goal_id, self.ticks, self.plans, self.rejected = "", "", 0, 0, []
         self.clock_ahead = 0.0
         helper = Node(ROBOT.controller.name, use_global_arguments=False, context=self.context)
         helper.declare_parameter("allow_trajectory_replacement", config.allow_trajectory_replacement)
@@ -81,10 +81,10 @@ class World(ManagedNode[WorldParameters]):
         self.goal_id = message.goal_id if message.state == Goal.ACTIVE else ""
 
     def on_fault(self, message: String) -> None:
-        self.fault = message.data
+        self.trouble = message.data
 
     def on_trajectory(self, message: JointTrajectory) -> None:
-        if self.fault == "deaf":
+        if self.trouble == "deaf":
             return
         points = message.points
         times = [p.time_from_start.sec + 1e-9 * p.time_from_start.nanosec for p in points]
@@ -101,13 +101,13 @@ class World(ManagedNode[WorldParameters]):
         self.ticks += 1
         q = self.controller.update(now, self.q, self.v)
         self.v, self.q = (q - self.q) / PERIOD, q
-        if self.fault != "no_controller":
+        if self.trouble != "no_controller":
             self.publish_state(now)
-        if self.fault != "no_joint_states":
+        if self.trouble != "no_joint_states":
             self.publish_joints(now)
-        if self.ticks % 5 == 0 and self.fault != "no_image":
+        if self.ticks % 5 == 0 and self.trouble != "no_image":
             self.publish_image(now)
-        if self.ticks % 25 == 0 and self.goal_id and self.fault != "no_plan":
+        if self.ticks % 25 == 0 and self.goal_id and self.trouble != "no_plan":
             self.publish_plan(now)
 
     def publish_state(self, now: float) -> None:
@@ -118,20 +118,20 @@ class World(ManagedNode[WorldParameters]):
         message.reference.velocities = state.desired.velocities.tolist()
         if state.desired.accelerations is not None:
             message.reference.accelerations = state.desired.accelerations.tolist()
-        message.error.positions = [1.5 if self.fault == "tracking" else 0.0] * len(NAMES)
+        message.error.positions = [1.5 if self.trouble == "tracking" else 0.0] * len(NAMES)
         self.state.publish(message)
 
     def publish_joints(self, now: float) -> None:
         names, q, v = [*NAMES, ROBOT.gripper.joint], [*self.q, 0.4], [*self.v, 0.0]
-        if self.fault == "nan_joints":
+        if self.trouble == "nan_joints":
             q[3] = float("nan")
-        if self.fault == "infinite_joints":
+        if self.trouble == "infinite_joints":
             q[0] = float("inf")
-        if self.fault == "missing_joint":
+        if self.trouble == "missing_joint":
             names, q, v = names[1:], q[1:], v[1:]
-        if self.fault == "wrong_names":
+        if self.trouble == "wrong_names":
             names = [f"left_{name}" for name in names]
-        if self.fault == "shuffled":
+        if self.trouble == "shuffled":
             order = [6, 3, 0, 5, 1, 4, 2]
             names, q, v = ([values[k] for k in order] for values in (names, q, v))
         message = JointState(name=names, position=q, velocity=v)
@@ -141,12 +141,12 @@ class World(ManagedNode[WorldParameters]):
     def publish_image(self, now: float) -> None:
         picture = self.picture
         picture.data[:8] = array("B", np.float64(now).tobytes())
-        if self.fault == "wrong_size":
+        if self.trouble == "wrong_size":
             picture = images.to_message(np.zeros((24, 32, 3), np.uint8))
-        if self.fault == "truncated_image":
+        if self.trouble == "truncated_image":
             picture = images.to_message(np.zeros((32, 32, 3), np.uint8))
             picture.data = array("B", bytes(100))
-        if self.fault == "wrong_encoding":
+        if self.trouble == "wrong_encoding":
             picture = images.to_message(np.zeros((32, 32, 3), np.uint8))
             picture.encoding = "yuv422"
         picture.header.stamp = stamp(now)
@@ -164,7 +164,7 @@ class World(ManagedNode[WorldParameters]):
         message = PlanFeatures(header=header, plan_id=plan_id, model_hash=HASH, shape=list(features.shape))
         message.data = array("f", features.tobytes())
         self.features.publish(message)
-        if self.fault != "no_selection":
+        if self.trouble != "no_selection":
             indices = [0, 1, FRAMES - 1]
             self.selection.publish(FrameSelection(
                 header=header, plan_id=plan_id, goal_id=self.goal_id, frame_indices=indices,
