@@ -30,7 +30,7 @@ from act2goal_ros.sim.remote import RemoteExpert, Way
 
 PERIOD = 0.05  # s between commands
 LEAD, BACK = 0.01, 0.02  # s: a new way begins so far ahead, a message reaches so far back that no controller leads in
-STALE = 0.5  # s without joint states
+STALE = 2.0  # s without joint states
 AFTER = 1.0  # s that the scene is watched after the expert is done
 
 
