@@ -108,16 +108,16 @@ class GoalNode(ManagedNode[GoalParameters]):
         self._open = True
         self._publish(GoalState.NONE)
         self.report(NodeStatus.OK, "no goal")
-        self.changed({"image"} if self.p.image else set())
+        self.changed({"goal_image"} if self.p.goal_image else set())
 
     def halt(self) -> None:
         self._open = False
         self._ended(self._pursuit.abandon(self._time(), "the goal node was deactivated"))
 
     def changed(self, names: set[str]) -> None:
-        if "image" in names and self.p.image:
+        if "goal_image" in names and self.p.goal_image:
             try:
-                self._begin(images.load(self.p.image), self.p.image, self.p.timeout)
+                self._begin(images.load(self.p.goal_image), self.p.goal_image, self.p.timeout)
             except images.ImageError as error:
                 self._refuse(f"parameter image: {error}")
 
