@@ -175,7 +175,7 @@ class ControllerServer(Node):
             outcomes, warnings = self._controller.take_outcomes(), self._controller.take_warnings()
             active, state = self._controller.active_goal, self._controller.state
         for warning in warnings:
-            self.get_logger().warning(warning)
+            self.get_logger().warning(warning, throttle_duration_sec=LOG_PERIOD)
         for outcome in outcomes:
             if (ended := self._ended.pop(outcome.goal_id, None)) is not None:
                 ended.set_result(outcome)

@@ -31,6 +31,7 @@ from act2goal_ros.sim.remote import RemoteExpert, Way
 PERIOD = 0.05  # s between commands
 LEAD, BACK = 0.01, 0.02  # s: a new way begins so far ahead, a message reaches so far back that no controller leads in
 STALE = 2.0  # s without joint states
+LOST = 0.8  # rad between what was told and what is measured, above which the way begins anew: the controller holds
 AFTER = 1.0  # s that the scene is watched after the expert is done
 
 
@@ -120,6 +121,8 @@ class ExpertDriver(Node):
         self._expert.see(positions, velocities, gripper, np.array(self._scene.object_positions[:3]))
         target, grip = self._expert.act()
         now = self.get_clock().now().nanoseconds * 1e-9
+        if np.abs(self._way.positions_at(now) - positions).max() > LOST:
+            self._way = Way(positions)
         self._way.turn(now + LEAD, target)
         self._trajectories.publish(to_message(self._way.trajectory(now - BACK), self._robot.joint_names))
         self._gripper.publish(Float64(data=float(grip)))

@@ -87,6 +87,10 @@ class Way:
         state = self._state_at(time)
         self._pieces = [*self._pieces[-3:], (time, self._plan(state, target))]
 
+    def positions_at(self, time: float) -> Vector:
+        """(J,) rad, what the arm is told for an absolute time."""
+        return np.array(self._state_at(time)[0])
+
     def trajectory(self, start: float) -> Trajectory:
         """All of it from `start` (s, absolute) on, until it is at rest."""
         began, piece = self._pieces[-1]
