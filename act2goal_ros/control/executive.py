@@ -58,7 +58,7 @@ class State(IntEnum):
 class Settings:
     """Bounds; s and rad. lead: from a command's sending to its first new point; horizon: of chunk in each command."""
 
-    lead: float = 0.02
+    lead: float = 0.01
     horizon: float = 0.08
     bounds: Bounds = field(default_factory=Bounds)
     delay_budget: float = 0.3
@@ -114,6 +114,7 @@ class Executive:
         self._ready = False  # whether the stream knows where the arm is
         self._run = 0
         self.cover_now = False  # commands start now, on what is committed, not at now + lead
+        self.lead = settings.lead
         self.stop()
 
     def stop(self) -> None:
@@ -256,7 +257,7 @@ class Executive:
         if stream.rest_time > at:
             # Sent again in case it was lost; a controller refuses what ends before it arrives.
             again = stream.rest_time > at + RESEND
-            sent = self._sent(stream.resend(at, self.settings.lead), at) if again else None
+            sent = self._sent(stream.resend(at, self.lead), at) if again else None
             return Decision(State.BRAKING, *cause, sent)
         self._synchronise(now)
         waiting = "waiting for a chunk" if self.chunk is None else "the controller is paused: speed scaling is 0"
@@ -267,7 +268,7 @@ class Executive:
         report = self.inputs.report
         if report is not None and self._distance(report).max() > self.settings.command_error:
             self.stream.take_over(report.q, report.qd, self._clock.to_stream(report.stamp))
-        return self.stream.brake(at, self.settings.lead)
+        return self.stream.brake(at, self.lead)
 
     def _synchronise(self, now: float) -> bool:
         """At rest: takes the controller's reference for what is commanded; False while that is not possible."""
@@ -290,9 +291,9 @@ class Executive:
                 self._unmeasured -= 1
             else:
                 self.delays.add(now - chunk.stamp)
-        trajectory = self.stream.advance(at, self.settings.lead)
-        self._gripper = chunk.gripper_at(now + self.settings.lead)
-        self._gripper_sent.append((now + self.settings.lead, self._gripper))
+        trajectory = self.stream.advance(at, self.lead)
+        self._gripper = chunk.gripper_at(now + self.lead)
+        self._gripper_sent.append((now + self.lead, self._gripper))
         return Decision(State.RUNNING, StopReason.NONE, "", self._sent(trajectory, at), self._gripper)
 
     def _sent(self, trajectory: Trajectory, at: float) -> Trajectory:
@@ -302,7 +303,7 @@ class Executive:
 
     def _prefix(self, stamp: float, now: float) -> Array | None:
         """Rows (d, J + 1) that will have been commanded before a chunk from an image of this stamp takes effect."""
-        effect = max(self.delays.percentile(50), now - stamp) + self.settings.lead
+        effect = max(self.delays.percentile(50), now - stamp) + self.lead
         rows = min(int(np.ceil(effect / self._step)), self._prefix_steps)
         times = stamp + self._step * np.arange(1, rows + 1)
         at_rest = self.decision.state != State.RUNNING

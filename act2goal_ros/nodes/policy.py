@@ -48,6 +48,7 @@ from act2goal_ros.nodes.replacement import UNKNOWN, Replacement
 from act2goal_ros.serving.bundle import ModelBundle
 
 SUPERVISOR = "supervisor"
+SPLICE_LEAD = 0.02  # s; a splice that arrives after its stamp shifts all that follows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,24 +62,20 @@ class PolicyParameters:
     command_rate: float = param(50.0, "Hz", "commands a second", low=20.0, high=250.0)
     inference_period: float = param(0.0, "s", "least time between chunks; 0: every camera frame", low=0.0, high=1.0)
     prefix: bool = param(True, "", "tell the policy what is committed already")
-    lead: float = param(0.02, "s", "from sending a command to its first new point", low=0.0, high=0.2)
+    lead: float = param(0.01, "s", "to a command's first new point; 0.02 or more to splice", low=0.0, high=0.2)
     horizon: float = param(0.08, "s", "of motion in a command before its braking tail", low=0.02, high=0.5)
     image_timeout: float = param(0.15, "s", "age at which a camera frame is stale", low=0.02, high=5.0)
     joint_states_timeout: float = param(0.1, "s", "age at which joint states are stale", low=0.01, high=5.0)
     controller_timeout: float = param(0.25, "s", "age at which the controller counts as lost", low=0.02, high=5.0)
     delay_budget: float = param(0.3, "s", "longest time from a camera frame to its chunk", low=0.02, high=2.0)
-    command_error: float = param(
-        0.1, "rad", "largest difference of the reference from the command", low=0.01, high=3.14
-    )
+    command_error: float = param(0.1, "rad", "largest distance of reference and command", low=0.01, high=3.14)
     clock_jump: float = param(0.05, "s", "largest step of the clock", low=0.01, high=10.0)
     recovery_time: float = param(0.5, "s", "how long a fault must be gone before the arm moves", low=0.0, high=60.0)
 
     def __post_init__(self) -> None:
         if self.lead + self.horizon > 0.1 + 1e-9:
             total = self.lead + self.horizon
-            raise ValueError(
-                f"lead + horizon is {total:g} s, at most 0.1 s: so late the arm brakes when commands cease"
-            )
+            raise ValueError(f"lead + horizon is {total:g} s, at most 0.1 s: by then the arm brakes by itself")
 
 
 class PolicyNode(ManagedNode[PolicyParameters]):
@@ -201,6 +198,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
     def _mode_known(self, mode: str, text: str, warn: bool) -> None:
         (self.get_logger().warning if warn else self.get_logger().info)(text)
         self._executive.cover_now = mode != "splice"
+        self._executive.lead = self.p.lead if self._executive.cover_now else max(self.p.lead, SPLICE_LEAD)
         self._executive.inputs.stop_asked("controller", StopReason.NONE)
 
     # from the worker's thread
@@ -210,9 +208,8 @@ class PolicyNode(ManagedNode[PolicyParameters]):
 
     def _inferred(self, result: Result) -> None:
         chunk = ActionChunk(result.job.stamp, self._step, result.output.positions, result.output.gripper)
-        self._chunk.publish(
-            messages.chunk(result, chunk, self._executive.inputs.goal_id, self._robot, self._rates.next_chunk())
-        )
+        number = self._rates.next_chunk()
+        self._chunk.publish(messages.chunk(result, chunk, self._executive.inputs.goal_id, self._robot, number))
         self.soon(functools.partial(self._adopt, result, chunk))
 
     def _inference_failed(self, detail: str) -> None:
@@ -257,10 +254,8 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         said = (decision.state, decision.reason)
         changed, self._said, self._beats = said != self._said, said, self._beats + 1
         if changed or self._beats % 5 == 0:
-            drops = self._executive.inputs.drops + self._drops
-            self._status.publish(
-                messages.control_status(self._executive, self._rates, self._policy.backend, drops, self.now())
-            )
+            drops, backend = self._executive.inputs.drops + self._drops, self._policy.backend
+            self._status.publish(messages.control_status(self._executive, self._rates, backend, drops, self.now()))
         if changed or self._beats % 25 == 0:
             level, text, reason, values = messages.heartbeat(decision, self._rates)
             self.report(level, text, reason, **values)
