@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +18,12 @@ from ros_tools import Probe, new_domain, running, wait_for
 from std_msgs.msg import Bool, Float64, String
 from trajectory_msgs.msg import JointTrajectory
 
+from act2goal_ros import paths
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stop import StopReason as Reason
 from act2goal_ros.nodes import qos, topics
+from act2goal_ros.nodes.parameters import build, read_yaml
+from act2goal_ros.nodes.policy import PolicyParameters
 from act2goal_ros.nodes.trajectories import seconds
 
 ROBOT = RobotConfig.load("ur5e_sim")
@@ -104,13 +108,13 @@ class Bench:
 
 
 @contextlib.contextmanager
-def bench(tmp_path: Path, mode: str = "desired_state", **parameters: Any) -> Iterator[Bench]:
+def bench(tmp_path: Path, mode: str = "desired_state", clock: bool = False) -> Iterator[Bench]:
     """World and policy in their processes, a probe here."""
     domain, mode_file = new_domain(), tmp_path / "mode"
     environment = {"FAKE_MODE": str(mode_file), "OMP_NUM_THREADS": "1"}
     with (
-        running("nodes_under_test.world", domain, tmp_path / "world.log", {"mode": mode}, environment),
-        running("fake_policy", domain, tmp_path / "policy.log", parameters, environment),
+        running("nodes_under_test.world", domain, tmp_path / "world.log", {"mode": mode, "clock": clock}, environment),
+        running("fake_policy", domain, tmp_path / "policy.log", {"use_sim_time": clock}, environment),
     ):
         found = Bench(domain, mode_file)
         try:
@@ -311,3 +315,60 @@ def test_a_silent_process_is_no_danger(tmp_path) -> None:
             if began < 0.13 and lasted < LEAST_STOP + SLACK:  # 100 ms after its last message, sent up to a tick before
                 return
     raise AssertionError(f"braking began {began:.3f} s after the death and lasted {lasted:.3f} s")
+
+
+def test_a_clock_that_jumps_back_brakes_and_motion_resumes(tmp_path) -> None:
+    with bench(tmp_path, clock=True) as b:
+        b.goal("g1")
+        b.wait_running()
+        before = len(b.states)
+        b.probe.publish("fault", String(data="clock_back"))
+        b.expect(Reason.CLOCK_JUMP, "jumped back by", "allowed 0.05 s")
+        wait_for(lambda: b.speed() < 1e-3 and b.last.state == ControlStatus.HOLDING, 3.0, "standing still")
+        states = list(b.states)[before:]
+        moved = np.diff([s.reference.positions[0] for s in states])
+        assert np.abs(moved).max() < 0.05  # no leap
+        b.wait_running()
+
+
+def heartbeat_of_a_policy_that_cannot_be_configured(tmp_path: Path, **parameters: Any) -> str:
+    domain = new_domain()
+    with running("act2goal_ros.nodes.policy", domain, tmp_path / "policy.log", parameters):
+        probe = Probe(domain)
+        try:
+            status = wait_for(
+                lambda: (s := probe.status("policy")) and s.level == NodeStatus.ERROR and s, 30.0, "an error"
+            )
+        finally:
+            probe.close()
+    return str(status.message)
+
+
+def test_a_model_that_was_tampered_with_is_refused(tmp_path) -> None:
+    copy = tmp_path / "model"
+    shutil.copytree(paths.model("act2goal-tiny"), copy)
+    with (copy / "act.onnx").open("ab") as file:
+        file.write(b"x")
+    said = heartbeat_of_a_policy_that_cannot_be_configured(tmp_path, model=str(copy))
+    assert "act.onnx: SHA-256 is" in said and "the manifest says" in said, said
+
+
+def test_a_model_for_another_robot_is_refused(tmp_path) -> None:
+    robot = tmp_path / "panda.yaml"
+    robot.write_text((paths.share() / "config" / "robots" / "ur5e_sim.yaml").read_text().replace("ur5e_sim", "panda"))
+    said = heartbeat_of_a_policy_that_cannot_be_configured(tmp_path, robot=str(robot))
+    assert "not for robot 'panda'" in said, said
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [({"command_rate": 1000.0}, "command_rate = 1000.0 Hz is above the highest allowed 250"),
+     ({"lead": 0.05}, "lead + horizon is 0.13 s, at most 0.1 s")],
+)  # fmt: skip
+def test_parameters_out_of_range_are_named(tmp_path, parameters, words) -> None:
+    assert words in heartbeat_of_a_policy_that_cannot_be_configured(tmp_path, **parameters)
+
+
+def test_the_parameter_file_fits_the_schema() -> None:
+    found = read_yaml(paths.share() / "config" / "policy.yaml")
+    assert build(PolicyParameters, found["policy"]) == PolicyParameters()

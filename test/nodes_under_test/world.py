@@ -16,6 +16,7 @@ from control_msgs.msg import JointTrajectoryControllerState
 from fake_policy import FRAMES, HASH, sweep
 from rclpy.node import Node
 from rclpy.time import Time
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from trajectory_msgs.msg import JointTrajectory
@@ -37,6 +38,7 @@ VALID = 1.5  # s
 class WorldParameters:
     """Parameters of the world."""
 
+    clock: bool = param(False, "", "publish /clock, which the fault clock_back sets back by 5 s")
     mode: str = param("desired_state", "", "of the controller", choices=("splice", "desired_state", "measured_state"))
 
 
@@ -49,10 +51,10 @@ class World(ManagedNode[WorldParameters]):
     def setup(self) -> None:
         config = ControllerConfig(joint_names=NAMES, update_period=PERIOD).in_mode(self.p.mode)
         self.controller = JointTrajectoryController(config)
+        self.behind = 0.0
         self.q, self.v = sweep(np.array([time.time() + 1.0]))[0], np.zeros(len(NAMES))
         self.controller.activate(self.now(), self.q)
         self.trouble, self.goal_id, self.ticks, self.plans, self.rejected = "", "", 0, 0, []
-        self.clock_ahead = 0.0
         helper = Node(ROBOT.controller.name, use_global_arguments=False, context=self.context)
         helper.declare_parameter("allow_trajectory_replacement", config.allow_trajectory_replacement)
         helper.declare_parameter("interpolate_from_desired_state", config.interpolate_from_desired_state)
@@ -70,7 +72,12 @@ class World(ManagedNode[WorldParameters]):
         self.own(self.create_subscription(Goal, topics.GOAL, self.on_goal, qos.LATCHED))
         self.own(self.create_subscription(String, "fault", self.on_fault, qos.EVENT))
         self.picture = images.to_message(np.full((32, 32, 3), 100, np.uint8))
+        self.clock = self.own(make(Clock, "/clock", qos.SENSOR))
         self.own(self.create_timer(PERIOD, self.tick))
+
+    def now(self) -> float:
+        """The world's time, s."""
+        return time.time() - self.behind
 
     def teardown(self) -> None:
         if hasattr(self, "helper"):
@@ -82,6 +89,8 @@ class World(ManagedNode[WorldParameters]):
 
     def on_fault(self, message: String) -> None:
         self.trouble = message.data
+        if message.data == "clock_back":
+            self.behind += 5.0
 
     def on_trajectory(self, message: JointTrajectory) -> None:
         if self.trouble == "deaf":
@@ -98,6 +107,8 @@ class World(ManagedNode[WorldParameters]):
 
     def tick(self) -> None:
         now = self.now()
+        if self.p.clock:
+            self.clock.publish(Clock(clock=stamp(now)))
         self.ticks += 1
         q = self.controller.update(now, self.q, self.v)
         self.v, self.q = (q - self.q) / PERIOD, q
