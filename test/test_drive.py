@@ -37,6 +37,18 @@ def test_ways_join_smoothly_within_limits_and_end_at_rest(turns):
             assert mine == pytest.approx(theirs, abs=off)
 
 
+def test_a_way_can_always_turn_also_where_it_is_nearly_at_rest():
+    random, plans = np.random.default_rng(0), 0
+    for _ in range(20):
+        way, target, now = Way(random.normal(size=6)), random.normal(size=6), 1.7e9
+        for _ in range(200):
+            target = target + random.normal(size=6) * random.choice([0.0, 1e-4, 0.01, 0.3], p=[0.3, 0.4, 0.25, 0.05])
+            way.turn(now, target)
+            plans += 1
+            now += 0.05 + random.exponential(0.003)
+    assert plans == 4000
+
+
 def test_a_way_is_at_rest_where_it_began_until_it_turns():
     way = Way(np.array([1.0, 2.0]))
     assert way.trajectory(5.0).positions == pytest.approx(np.tile([1.0, 2.0], (1, 1)))
@@ -69,13 +81,29 @@ def test_without_an_arm_it_says_so():
     assert process.returncode == 1
 
 
+def children(process):
+    return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def test_an_arm_that_stood_still_for_a_second_is_driven_on():
+    process = drive("--episodes", "2", "--seed", "11", "--task", "cube-single-4")
+    assert process.stdout.readline().startswith("no simulated arm")
+    assert process.stdout.readline().startswith("cube-single-4")
+    time.sleep(2.5)
+    os.kill(children(process)[0], signal.SIGSTOP)
+    time.sleep(1.2)
+    os.kill(children(process)[0], signal.SIGCONT)
+    output, _ = process.communicate(timeout=120)
+    assert "2 of 2 episodes succeeded" in output, output
+
+
 def test_interrupted_it_leaves_no_process_behind():
     process = drive("--episodes", "50")
     assert process.stdout.readline().startswith("no simulated arm")
     time.sleep(8.0)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert children
+    arm = children(process)
+    assert arm
     process.send_signal(signal.SIGINT)
     process.wait(20)
     time.sleep(0.2)
-    assert not any(os.path.exists(f"/proc/{child}") for child in children)
+    assert not any(os.path.exists(f"/proc/{child}") for child in arm)

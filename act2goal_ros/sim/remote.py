@@ -106,8 +106,10 @@ class Way:
         return positions, velocities, accelerations
 
     def _plan(self, state: tuple[list[float], list[float], list[float]], target: Vector) -> RuckigTrajectory:
+        """Rounded, because Ruckig fails on what is nearly at rest."""
         request, found, limits = InputParameter(self._joints), RuckigTrajectory(self._joints), self._limits
-        request.current_position, request.current_velocity, request.current_acceleration = state
+        request.current_position = state[0]
+        request.current_velocity, request.current_acceleration = ([round(x, 8) for x in row] for row in state[1:])
         request.target_position = target.tolist()
         request.max_velocity = [limits.velocity] * self._joints
         request.max_acceleration = [limits.acceleration] * self._joints
