@@ -22,7 +22,7 @@ from act2goal_ros.control.planbook import Plan, PlanBook, Selected
 from act2goal_ros.control.robot import RobotConfig, RobotError
 from act2goal_ros.control.stop import StopReason
 from act2goal_ros.control.trajectory import Trajectory
-from act2goal_ros.control.watchdog import Durations, Freshness, Latest, Rate, StreamClock
+from act2goal_ros.control.watchdog import Durations, Freshness, Latest, Rate, StreamClock, read_together
 
 ROOT = Path(__file__).resolve().parents[1]
 ROBOT = RobotConfig.load("ur5e_sim")
@@ -224,6 +224,18 @@ def test_rates_and_durations() -> None:
     for value in (9.0, 1.0, 2.0, 3.0, 4.0):
         durations.add(value)
     assert durations.percentile(50) == 2.5 and durations.last == 4.0
+
+
+def test_two_clocks_are_read_together_although_something_holds_the_process_up() -> None:
+    held_up = iter([0.02, 0.01, 0.0])
+
+    def clock() -> float:
+        time.sleep(next(held_up, 0.0))
+        return time.time()
+
+    off = time.time() - time.monotonic()
+    now, monotonic = read_together(clock)
+    assert now - monotonic == pytest.approx(off, abs=0.003)
 
 
 def test_the_stream_s_clock_ignores_jumps_and_slows_with_the_controller() -> None:

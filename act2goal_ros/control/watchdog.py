@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -127,6 +129,20 @@ class Rate:
     def _trim(self, now: float) -> None:
         while self._times and now - self._times[0] > self._window:
             self._times.popleft()
+
+
+def read_together(clock: Callable[[], float], within: float = 0.002) -> tuple[float, float]:
+    """The time of a clock and of the monotonic one, s, read within 2 ms of each other unless that fails five times.
+
+    A process that is held up between the two readings would take it for a jump of the clock.
+    """
+    for _ in range(5):
+        before = time.monotonic()
+        now = clock()
+        after = time.monotonic()
+        if after - before < within:
+            break
+    return now, after
 
 
 class StreamClock:

@@ -37,6 +37,7 @@ from act2goal_ros.control.executive import Decision, Executive, settings_from
 from act2goal_ros.control.inference import InferenceWorker, Job, Result
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stop import StopReason
+from act2goal_ros.control.watchdog import read_together
 from act2goal_ros.nodes import policy_messages as messages
 from act2goal_ros.nodes import qos, topics, trajectories
 from act2goal_ros.nodes.base import ManagedNode, run
@@ -120,7 +121,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
     def halt(self) -> None:
         self._timer.cancel()
         self._executive.inputs.stop_asked("self", StopReason.INACTIVE, "the policy is not active")
-        self._send(self._executive.tick(self.now(), time.monotonic()))
+        self._send(self._executive.tick(*read_together(self.now)))
 
     def teardown(self) -> None:
         if self._worker is not None:
@@ -228,8 +229,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             self._tick()
 
     def _tick(self) -> None:
-        monotonic = time.monotonic()
-        self._rates.tick(monotonic, 1.0 / self.p.command_rate)
+        self._rates.tick(time.monotonic(), 1.0 / self.p.command_rate)
         inputs = self._executive.inputs
         if self._supervisor.heard and not self._supervisor.lost:
             inputs.peer_lost("")
@@ -237,10 +237,10 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             report = messages.controller_report(self._controller_state, self._robot.joint_names)
             self._controller_state = b""
             if report is not None:
-                inputs.controller(report, monotonic)
-        decision = self._executive.tick(self.now(), monotonic)
+                inputs.controller(report, time.monotonic())
+        decision = self._executive.tick(*read_together(self.now))
         self._send(decision)
-        self._tell(decision, monotonic)
+        self._tell(decision)
 
     def _send(self, decision: Decision) -> None:
         if decision.trajectory is not None:
@@ -249,7 +249,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         if decision.gripper is not None:
             self._gripper.command(decision.gripper, time.monotonic())
 
-    def _tell(self, decision: Decision, monotonic: float) -> None:
+    def _tell(self, decision: Decision) -> None:
         """Publishes control_status on every fifth tick and on change, the heartbeat's text on change and now and then."""
         said = (decision.state, decision.reason)
         changed, self._said, self._beats = said != self._said, said, self._beats + 1
