@@ -62,9 +62,8 @@ class ManagedNode(LifecycleNode, Generic[P]):
         self._drops: Counter[str] = Counter()
         self._report = (NodeStatus.STARTING, "not configured", int(StopReason.NONE), dict[str, str]())
         self._report_lock = threading.Lock()
-        self.declare_parameter(
-            "autostart", autostart, ParameterDescriptor(description="come up without a supervisor", read_only=True)
-        )
+        description = ParameterDescriptor(description="come up without a supervisor", read_only=True)
+        self.declare_parameter("autostart", autostart, description)
         self._parameters_of_schema = Declared(self, schema, self._is_configured, self._parameters_changed)
         self.identity = presence.identity()
         self._lifeline = presence.hold_lifeline(self.identity)
@@ -246,14 +245,8 @@ class ManagedNode(LifecycleNode, Generic[P]):
             self._quietly(functools.partial(self._destroy, self._owned.pop()))
 
     def _destroy(self, entity: Any) -> None:
-        for destroy in (
-            self.destroy_timer,
-            self.destroy_subscription,
-            self.destroy_publisher,
-            self.destroy_service,
-            self.destroy_client,
-        ):
-            if destroy(entity):
+        for kind in ("timer", "subscription", "publisher", "service", "client"):
+            if getattr(self, f"destroy_{kind}")(entity):
                 return
         for name in ("destroy", "close"):
             if hasattr(entity, name):
@@ -268,8 +261,13 @@ def run(node_class: Callable[[], ManagedNode[Any]]) -> None:
     Exit codes: 0 after a signal, EXIT_FAILED when a callback raised, EXIT_BUSY when a node of that name runs already.
     """
     stop = threading.Event()
+
+    def end(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _frame: (stop.set(), signal.signal(number, signal.SIG_DFL)))
+        signal.signal(number, end)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node: ManagedNode[Any] | None = None
     code = EXIT_FAILED

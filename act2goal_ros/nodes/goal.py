@@ -83,7 +83,7 @@ class GoalNode(ManagedNode[GoalParameters]):
         self._open = False  # to goals
         self._waiting: tuple[ServerGoalHandle, Future[Ended]] | None = None
         self._goal_publisher = self.own(self.create_publisher(Goal, topics.GOAL, qos.LATCHED))
-        self._frame = self.own(Latest(self, Image, topics.IMAGE, qos.SENSOR))
+        self._frame = self.own(Latest(self, Image, robot.camera.topic, qos.SENSOR))
         self._joint_state = self.own(Latest(self, JointState, robot.joint_states_topic, qos.SENSOR))
         self._control = self.own(Latest(self, ControlStatus, topics.CONTROL_STATUS, qos.COMMAND))
         self.own(self.create_subscription(Progress, topics.PROGRESS, self._progress, qos.SENSOR))
@@ -176,14 +176,7 @@ class GoalNode(ManagedNode[GoalParameters]):
             handle.canceled()
         else:
             handle.abort()
-        return ReachGoal.Result(
-            outcome=ended.outcome,
-            message=ended.message,
-            goal_id=ended.goal_id,
-            duration=ended.duration,
-            progress=ended.progress,
-            time_to_goal=ended.time_to_goal,
-        )
+        return ReachGoal.Result(**vars(ended))
 
     def _progress(self, message: Progress) -> None:
         if self._pursuit.is_active:
@@ -249,7 +242,7 @@ class GoalNode(ManagedNode[GoalParameters]):
     def _live_frame(self) -> images.Rgb:
         live = self._frame.get(LIVE_AGE)
         if live is None:
-            raise images.ImageError(f"no camera frame on {topics.IMAGE} within the last {LIVE_AGE:g} s")
+            raise images.ImageError(f"no camera frame on {self._frame.topic} within the last {LIVE_AGE:g} s")
         return images.to_rgb(live)
 
     def _speed(self) -> float:

@@ -17,6 +17,7 @@ class Latest(Generic[M]):
 
     def __init__(self, node: Node, kind: type[M], topic: str, profile: QoSProfile) -> None:
         self._node, self._kind = node, kind
+        self.topic = topic
         self._raw, self._received = b"", float("-inf")
         self._subscription: Any = node.create_subscription(kind, topic, self._keep, profile, raw=True)
 

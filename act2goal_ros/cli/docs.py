@@ -1,0 +1,122 @@
+"""`act2goal docs`: writes the tables of parameters and interfaces in docs/ from the code, or checks them."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from act2goal_ros import paths
+
+if TYPE_CHECKING:
+    from act2goal_ros.nodes.interfaces import Interface
+
+NODES = ("camera", "goal", "imagination", "msth", "policy", "rollouts", "supervisor", "simulated_arm")
+PARAMETERS, INTERFACES = "parameters.md", "topics.md"
+NOTE = "<!-- Written by `act2goal docs`; do not edit. -->\n"
+
+
+@click.command(short_help="Write or check the generated tables in docs/.")
+@click.option("--check", is_flag=True, help="Change nothing; end with 1 where a file is not up to date.")
+def command(check: bool) -> None:
+    """Write docs/parameters.md and docs/topics.md from the parameter schemas and the list of interfaces."""
+    folder = paths.share() / "docs"
+    stale = [name for name, text in pages().items() if not _is(folder / name, text)]
+    for name in stale:
+        if check:
+            click.echo(f"{folder / name} is not up to date: run `act2goal docs`", err=True)
+        else:
+            (folder / name).write_text(pages()[name], encoding="utf-8")
+            click.echo(f"wrote {folder / name}")
+    sys.exit(bool(stale) and check)
+
+
+def pages() -> dict[str, str]:
+    """The generated files by name."""
+    return {PARAMETERS: parameters_page(), INTERFACES: interfaces_page()}
+
+
+def schema_of(node: str) -> type[Any]:
+    """The parameter schema of a node: the class in its module whose name ends in Parameters."""
+    module = importlib.import_module(f"act2goal_ros.nodes.{node}")
+    found = [
+        value
+        for name, value in vars(module).items()
+        if name.endswith("Parameters") and getattr(value, "__module__", "") == module.__name__
+    ]
+    if len(found) != 1:
+        raise LookupError(f"{module.__name__} has {len(found)} classes named …Parameters, expected 1")
+    schema: type[Any] = found[0]
+    return schema
+
+
+def parameters_page() -> str:
+    """docs/parameters.md."""
+    from act2goal_ros.nodes.parameters import specs
+
+    text = f"{NOTE}# Parameters\n\n"
+    text += "Every node also has `autostart` (bool): come up without a supervisor; and ROS's own `use_sim_time`.\n"
+    text += "*Live* parameters may change while the node runs, the others while it is unconfigured.\n"
+    for node in NODES:
+        rows = [
+            (
+                f"`{spec.name}`",
+                spec.type_name,
+                _default(spec.default),
+                spec.unit,
+                spec.bounds.replace("|", "\\|"),
+                "yes" if spec.runtime else "",
+                spec.description,
+            )
+            for spec in specs(schema_of(node)).values()
+        ]
+        text += f"\n## {node}\n\n"
+        text += _table(("parameter", "type", "default", "unit", "allowed", "live", "meaning"), rows)
+    return text
+
+
+def interfaces_page() -> str:
+    """docs/topics.md."""
+    from act2goal_ros.nodes import interfaces
+
+    text = (
+        f"{NOTE}# Topics, services, actions\n\n"
+        "Names are relative to the graph's namespace. QoS names are those of `act2goal_ros/nodes/qos.py`.\n"
+        "`<controller>` comes from the robot's file in config/robots/; with a real arm its driver stands where\n"
+        "`simulated_arm` does. "
+        "`display` is `act2goal status`.\n"
+    )
+    for title, rows, first, second in (
+        ("Topics", interfaces.TOPICS, "from", "to"),
+        ("Services", interfaces.SERVICES, "server", "clients"),
+        ("Actions", interfaces.ACTIONS, "server", "clients"),
+    ):
+        with_qos = title == "Topics"
+        head = ("name", "type", *(["QoS"] if with_qos else []), first, second, "meaning")
+        text += f"\n## {title}\n\n" + _table(head, [_row(row, with_qos) for row in rows])
+    return text
+
+
+def _row(interface: Interface, with_qos: bool) -> tuple[str, ...]:
+    offered, used = (", ".join(names).replace("*", "all nodes") for names in (interface.offered_by, interface.used_by))
+    qos = (interface.qos,) if with_qos else ()
+    return (f"`{interface.name}`", interface.type, *qos, offered, used, interface.meaning)
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    return str(value).lower() if isinstance(value, bool) else (str(value) or '""')
+
+
+def _is(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text(encoding="utf-8") == text
