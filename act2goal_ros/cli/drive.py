@@ -82,3 +82,4 @@ def _arm(namespace: str) -> Iterator[None]:
             process.wait(10.0)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
