@@ -72,7 +72,7 @@ def move(to=1.0, duration=1.0, start=0.0, stamp=0.0):
     return command([0.0, duration], [start, to], [0, 0], [0, 0], stamp)
 
 
-# -- interpolation ------------------------------------------------------------------------------------------------------
+# -- interpolation -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("v", "a", "middle"), [(None, None, (0.5, 1.0, 0.0)), ([0, 0], None, (0.5, 1.5, 0.0))])
@@ -119,7 +119,7 @@ def test_points_are_met_and_derivatives_are_those_of_the_positions(seed, order, 
         assert index == k + 1
 
 
-# -- start and end ------------------------------------------------------------------------------------------------------
+# -- start and end -------------------------------------------------------------------------------------------
 
 
 def test_stamped_start_waits_and_zero_stamp_starts_now():
@@ -169,7 +169,7 @@ def test_wholly_past_is_rejected_and_the_running_trajectory_goes_on(mode):
     assert plant.q[0] == pytest.approx(1.0)
 
 
-# -- rejections ---------------------------------------------------------------------------------------------------------
+# -- rejections ----------------------------------------------------------------------------------------------
 
 BAD = {
     "no points": (command([], []), ErrorCode.INVALID_GOAL, "Empty trajectory"),
@@ -225,7 +225,7 @@ def test_joint_order_of_the_sender_does_not_matter(names):
     assert plant.q == pytest.approx([0.1, 0.2, 0.3])
 
 
-# -- replacement --------------------------------------------------------------------------------------------------------
+# -- replacement ---------------------------------------------------------------------------------------------
 
 
 def replaced(mode, lag=0.0, lead=0.2, **config):
@@ -308,7 +308,10 @@ def test_overlapping_messages_join_smoothly_where_no_lead_in_is_needed(mode, ahe
     assert speed.min() > 0.5
 
 
-@pytest.mark.parametrize(("mode", "slowest", "fastest"), [("splice", -15.0, -5.0), ("measured_state", -15.0, -5.0), ("desired_state", 0.5, 1.0)])
+@pytest.mark.parametrize(
+    ("mode", "slowest", "fastest"),
+    [("splice", -15.0, -5.0), ("measured_state", -15.0, -5.0), ("desired_state", 0.5, 1.0)],
+)
 def test_stamped_ahead_the_lead_in_starts_from_the_measured_state_unless_told_otherwise(mode, slowest, fastest):
     """Also with splice: what an arm lags behind is stepped back at every message."""
     assert slowest < streamed(mode, 0.02, [0.03] * 6, lag=0.02).min() < fastest
@@ -324,7 +327,7 @@ def streamed(mode, ahead, waits, lag=0.0):
     return np.diff(plant.column("command"))[5:] / PERIOD
 
 
-# -- tolerances, goals, cancelling --------------------------------------------------------------------------------------
+# -- tolerances, goals, cancelling ---------------------------------------------------------------------------
 
 
 def outcome(plant):
@@ -482,7 +485,7 @@ def test_cmd_timeout_holds_after_the_end_of_a_trajectory():
     assert "at most 0.3 s" in plant.controller.take_warnings()[0]
 
 
-# -- speed scaling ------------------------------------------------------------------------------------------------------
+# -- speed scaling -------------------------------------------------------------------------------------------
 
 
 def test_speed_scaling_slows_the_trajectorys_clock_and_zero_pauses():
@@ -519,7 +522,7 @@ def test_a_clock_that_jumps_neither_moves_nor_stops_a_running_trajectory():
     assert plant.q[0] == pytest.approx(0.0, abs=1e-9)
 
 
-# -- what the loop relies on --------------------------------------------------------------------------------------------
+# -- what the loop relies on ---------------------------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)

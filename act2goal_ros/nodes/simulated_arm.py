@@ -57,7 +57,7 @@ class SimulatedArmParameters:
     )
     allow_nonzero_velocity_at_trajectory_end: bool = param(False, "", "the controller takes trajectories that end moving")
     path_tolerance: float = param(
-        1.0, "rad", "a joint further from its reference is held; 0: never (a UR5e: 0.2; these servos lag by 0.2 s)", low=0.0, high=7.0
+        1.0, "rad", "a joint further from its reference is held; 0: never (a UR5e: 0.2; these servos lag)", low=0.0, high=7.0
     )
     goal_tolerance: float = param(0.1, "rad", "of an action goal's end; 0: none", low=0.0, high=7.0)
     goal_time: float = param(0.0, "s", "an action goal may come in later than its end; 0: for ever", low=0.0, high=60.0)

@@ -133,9 +133,10 @@ class Pacer:
 class LiveArm:
     """Runs an arm under a joint trajectory controller.
 
-    `build` gives an arm that has been reset. Use the controllers from another thread only under `lock`. `clock` gives the time of all stamps in s; with `stepped` the
-    simulation keeps its own time, `speed` s a second, and tells it at 100 Hz. `niceness` is the physics thread's at most, where
-    the system permits it: the arm stands for hardware, which others do not slow down.
+    `build` gives an arm that has been reset. Use the controllers from another thread only under `lock`. `clock` gives the
+    time of all stamps in s; with `stepped` the simulation keeps its own time, `speed` s a second, and tells it at 100 Hz.
+    `niceness` is the physics thread's at most, where the system permits it: the arm stands for hardware, which others do
+    not slow down.
     """
 
     def __init__(
