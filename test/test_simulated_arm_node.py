@@ -495,6 +495,7 @@ def test_replacement_modes(tmp_path, mode, keeps, steps_back):
         s = np.clip(stamps - begin, 0.0, 1.0)
         old = 0.8 * (10 * s**3 - 15 * s**4 + 6 * s**5)
         between = (stamps > sent + 0.2) & (stamps < sent + 0.29)
+        assert between.any()
         assert (np.abs(reference - old)[between].max() < 0.02) == keeps
         assert (np.diff(reference)[stamps[1:] < sent + 0.1].min() < -0.03) == steps_back
         assert reference[-1] == pytest.approx(0.0, abs=1e-6)
