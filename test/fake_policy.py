@@ -1,6 +1,7 @@
 """A model bundle whose policy sweeps the joints to and fro by the stamp it finds in the picture, and the policy node with it.
 
-`python fake_policy.py --ros-args …`. The file named by FAKE_MODE says what the policy does: sweep (nothing said), nan, far, slow, raise.
+`python fake_policy.py --ros-args …`. The file named by FAKE_MODE says what the policy does:
+sweep (nothing said), nan, far, slow, raise.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ class Bench:
     def __init__(self, domain: int, mode_file: Path) -> None:
         self.probe = probe = Probe(domain)
         self.mode_file = mode_file
+        self.marked = 0
         self.states = probe.listen(JointTrajectoryControllerState, ROBOT.controller.state_topic, qos.COMMAND)
         self.status = probe.listen(ControlStatus, topics.CONTROL_STATUS, qos.COMMAND)
         self.commands = probe.listen(JointTrajectory, ROBOT.controller.joint_trajectory_topic, qos.COMMAND)
@@ -90,21 +91,26 @@ class Bench:
 
     def stop_after(self, cause_at: float) -> tuple[float, float]:
         """When braking began and when the arm stood, s after the cause."""
-        wait_for(
-            lambda: self.speed() < 1e-3 and self.at()[1][-1] < 1e-3, 3.0, f"standing still, {self.last.stop_detail}"
-        )
+        wait_for(lambda: self.speed() < 1e-3 and self.at()[1][-1] < 1e-3, 3.0, f"standing still, {self.last.stop_detail}")
         times, speeds = self.at()
         after = times > cause_at
         began = times[after][np.argmax(speeds[after] < 0.97 * SPEED)]
         ended = times[after][np.argmax(speeds[after] < 1e-3)]
         return began - cause_at, ended - began
 
+    def mark(self) -> float:
+        """From here on `expect` looks; returns the time."""
+        self.marked = len(self.status)
+        return time.time()
+
     def expect(self, reason: Reason, *words: str) -> None:
-        """Waits for the stop reason with these words in its detail."""
-        wait_for(lambda: self.last.stop_reason.value == reason, 3.0,
-                 f"{reason.name}, is {self.last.stop_reason.value} {self.last.stop_detail}")  # fmt: skip
-        detail = self.last.stop_detail
-        assert all(word in detail for word in words), detail
+        """Waits until the stop reason with these words in its detail was told since `mark`."""
+
+        def told() -> bool:
+            since = [s for s in list(self.status)[self.marked :] if s.stop_reason.value == reason]
+            return any(all(word in s.stop_detail for word in words) for s in since)
+
+        wait_for(told, 5.0, lambda: f"{reason.name} {words}, is {self.last.stop_reason.value} {self.last.stop_detail}")
 
 
 @contextlib.contextmanager
@@ -134,7 +140,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 def inject(b: Bench, fault: str) -> float:
     """Starts a fault in the world; returns when."""
     b.wait_running()
-    now = time.time()
+    now = b.mark()
     b.probe.publish("fault", String(data=fault))
     return now
 
@@ -157,7 +163,7 @@ FAULTS = [
 
 def check_stop(b: Bench, provoke: Callable[[], float], clear: Callable[[], object], late: float = 0.1) -> None:
     """Braking begins `late` s after the cause and ends in least time; on a busy machine once in three times will do."""
-    for attempt in range(3):
+    for _ in range(3):
         b.wait_running()
         cause_at = provoke()
         try:
@@ -168,9 +174,7 @@ def check_stop(b: Bench, provoke: Callable[[], float], clear: Callable[[], objec
         if began < late and lasted < LEAST_STOP + SLACK:
             break
     else:
-        raise AssertionError(
-            f"braking began after {began:.3f} s, lasted {lasted:.3f} s; allowed {late} s, {LEAST_STOP + SLACK} s"
-        )
+        raise AssertionError(f"braking began after {began:.3f} s, lasted {lasted:.3f} s; allowed {late} s, {LEAST_STOP + SLACK} s")
     b.wait_running()
 
 
@@ -213,7 +217,7 @@ def test_joint_states_in_another_order_simply_work(shared) -> None:
 )
 def test_a_bad_policy_brakes(shared, mode, reason, words) -> None:
     def provoke() -> float:
-        at = time.time()
+        at = shared.mark()
         shared.mode_file.write_text(mode)
         shared.expect(reason, *words)
         return at
@@ -241,7 +245,7 @@ LOST = Stop(active=True, reason=StopReason(value=Reason.NODE_LOST), detail="came
 )
 def test_stop_and_e_stop(shared, topic, on, off, reason) -> None:
     def provoke() -> float:
-        at = time.time()
+        at = shared.mark()
         shared.probe.publish(topic, on)
         shared.expect(reason)
         return at
@@ -252,6 +256,7 @@ def test_stop_and_e_stop(shared, topic, on, off, reason) -> None:
 @pytest.mark.parametrize(("state", "reason"), [(Goal.REACHED, Reason.GOAL_REACHED), (Goal.CANCELED, Reason.CANCELED)])
 def test_the_arm_stays_put_without_an_active_goal(shared, state, reason) -> None:
     shared.wait_running()
+    shared.mark()
     shared.goal("g1", state)
     shared.expect(reason)
     shared.stop_after(time.time() - 0.2)
@@ -273,15 +278,15 @@ def test_a_new_goal_needs_a_plan_of_its_own(shared) -> None:
 def test_motion_is_smooth_and_tight(shared) -> None:
     shared.wait_running()
     time.sleep(2.0)
-    commands = [c for c in shared.commands][-100:]
+    commands = list(shared.commands)[-100:]
     for command in commands:
         assert command.joint_names == list(ROBOT.joint_names)
         assert not np.any(command.points[-1].velocities)
         assert len(command.points) < 40
     # Death of the sender: what the last message says brakes within 100 ms of its sending.
     status = shared.last
-    print(f"tick {status.tick_hz:.1f} Hz, command {status.command_hz:.1f} Hz, delay p50 {status.delay_ms_p50:.1f} "
-          f"p99 {status.delay_ms_p99:.1f} ms, inference p99 {status.tick_ms_p99:.1f} ms, {list(status.drops)}")  # fmt: skip
+    print(f"tick {status.tick_hz:.1f} Hz, command {status.command_hz:.1f} Hz, inference p99 {status.tick_ms_p99:.1f} ms")
+    print(f"delay p50 {status.delay_ms_p50:.1f} p99 {status.delay_ms_p99:.1f} ms, {[(d.key, d.value) for d in status.drops]}")
     assert status.tick_hz > 15 and status.command_hz > 30
     assert shared.chunks[-1].prefix_steps >= 1 and shared.chunks[-1].plan_id.startswith("p")
     assert shared.latents[-1].shape.tolist() == [2, 4, 4]
@@ -305,7 +310,7 @@ def test_a_silent_process_is_no_danger(tmp_path) -> None:
     domain, mode_file = new_domain(), tmp_path / "mode"
     environment = {"FAKE_MODE": str(mode_file)}
     with running("nodes_under_test.world", domain, tmp_path / "world.log", {}, environment):
-        for attempt in range(3):
+        for _ in range(3):
             with running("fake_policy", domain, tmp_path / "policy.log", {}, environment) as process:
                 b = Bench(domain, mode_file)
                 b.goal("g1")
@@ -321,17 +326,21 @@ def test_a_silent_process_is_no_danger(tmp_path) -> None:
 
 def test_a_clock_that_jumps_back_brakes_and_motion_resumes(tmp_path) -> None:
     with bench(tmp_path, clock=True) as b:
+
+        def moves() -> bool:
+            return b.last.state == ControlStatus.RUNNING and b.speed() > 0.3 * SPEED
+
         b.goal("g1")
-        b.wait_running()
+        wait_for(moves, 15.0, "motion")
         before = len(b.states)
+        b.mark()
         b.probe.publish("fault", String(data="clock_back"))
         b.expect(Reason.CLOCK_JUMP, "jumped back by", "allowed 0.05 s")
-        held = (ControlStatus.HOLDING, Reason.CLOCK_JUMP)
-        wait_for(lambda: any((s.state, s.stop_reason.value) == held for s in list(b.status)), 3.0, "standing still")
-        states = list(b.states)[before:]
-        moved = np.diff([s.reference.positions[0] for s in states])
-        assert np.abs(moved).max() < 0.05  # no leap
-        b.wait_running()
+        stopped = len(b.status)
+        wait_for(lambda: any(s.state == ControlStatus.HOLDING for s in list(b.status)[stopped:]), 5.0, "standing still")
+        moved = np.diff([s.reference.positions[0] for s in list(b.states)[before:]])
+        assert np.abs(moved).max() < 0.3  # no leap: that would be 3 rad
+        wait_for(moves, 15.0, "motion again")
 
 
 def heartbeat_of_a_policy_that_cannot_be_configured(tmp_path: Path, **parameters: Any) -> str:
@@ -339,9 +348,7 @@ def heartbeat_of_a_policy_that_cannot_be_configured(tmp_path: Path, **parameters
     with running("act2goal_ros.nodes.policy", domain, tmp_path / "policy.log", parameters):
         probe = Probe(domain)
         try:
-            status = wait_for(
-                lambda: (s := probe.status("policy")) and s.level == NodeStatus.ERROR and s, 30.0, "an error"
-            )
+            status = wait_for(lambda: (s := probe.status("policy")) and s.level == NodeStatus.ERROR and s, 30.0, "an error")
         finally:
             probe.close()
     return str(status.message)

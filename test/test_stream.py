@@ -40,9 +40,7 @@ def check(trajectory: Trajectory, limits) -> None:
 
 def check_joined(before: Trajectory, after: Trajectory) -> None:
     """C²: the new one starts in the old one's state."""
-    for old, new in zip(
-        before.sample(after.start), (after.positions, after.velocities, after.accelerations), strict=True
-    ):
+    for old, new in zip(before.sample(after.start), (after.positions, after.velocities, after.accelerations), strict=True):
         assert np.abs(old - new[0]).max() < 2e-3 if new is after.accelerations else np.abs(old - new[0]).max() < 1e-5
 
 

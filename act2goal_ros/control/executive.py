@@ -43,6 +43,7 @@ LINGERING = frozenset(
         StopReason.MODEL_FAULT,
     }
 )
+YIELDING = frozenset({StopReason.STALE_IMAGE, StopReason.STALE_JOINT_STATES, StopReason.STALE_PLAN, StopReason.NO_SELECTION})
 
 
 class State(IntEnum):
@@ -218,20 +219,22 @@ class Executive:
         j = int(off.argmax())
         if off[j] <= bound:
             return NO_CAUSE
-        detail = f"controller's reference of {self._limits.names[j]} is {off[j]:.3f} rad off the command, allowed {bound:g} rad"
-        return StopReason.CONTROLLER_TRACKING_ERROR, detail
+        detail = f"{off[j]:.3f} rad off the command, allowed {bound:g} rad"
+        name = self._limits.names[j]
+        return StopReason.CONTROLLER_TRACKING_ERROR, f"the controller's reference of {name} is {detail}"
 
     def _distance(self, report: ControllerReport) -> Array:
         """|controller's reference − commanded| (J,) at the time of the report."""
         return np.abs(report.q - self.stream.state_at(self._clock.to_stream(report.stamp))[0])
 
     def _linger(self, cause: Cause, monotonic: float) -> Cause:
-        """Keeps a fault up until it has been gone for the recovery time."""
-        if cause[0]:
+        """Keeps a fault up until it has been gone for the recovery time; what it may have caused gives way to it."""
+        last = self.decision
+        lingering = last.state != State.RUNNING and last.reason in LINGERING
+        if cause[0] and not (lingering and cause[0] in YIELDING):
             self._clear_since = None
             return cause
-        last = self.decision
-        if last.state == State.RUNNING or last.reason not in LINGERING:
+        if not lingering:
             return cause
         if self._clear_since is None:
             self._clear_since = monotonic

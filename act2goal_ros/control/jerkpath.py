@@ -145,8 +145,7 @@ def stop_jerks(state: State, limits: JointLimits) -> tuple[Array, Array]:
     """Durations (K,) and jerks (K, J) that bring every joint to rest as quickly as its limits allow, each by itself."""
     a = state[2].tolist()
     phases = [
-        stop_phases(*joint)
-        for joint in zip(state[1].tolist(), a, limits.acceleration.tolist(), limits.jerk.tolist(), strict=True)
+        stop_phases(*joint) for joint in zip(state[1].tolist(), a, limits.acceleration.tolist(), limits.jerk.tolist(), strict=True)
     ]
     ends = sorted({n for n1, n2, n3, _ in phases for n in (n1, n1 + n2, n1 + n2 + n3)} | {0})
     index = {n: k for k, n in enumerate(ends)}

@@ -98,11 +98,7 @@ class JointReader:
         missing = [name for name in self._names if name not in names]
         if not missing:
             twice = [name for name in self._names if names.count(name) > 1]
-            return (
-                ([], f"joint_states: {twice[0]} appears twice")
-                if twice
-                else ([names.index(n) for n in self._names], "")
-            )
+            return ([], f"joint_states: {twice[0]} appears twice") if twice else ([names.index(n) for n in self._names], "")
         if len(missing) < len(self._names):
             return ([], f"joint_states: {', '.join(missing)} missing among {', '.join(names)}")
         if names != (self._gripper.joint,):

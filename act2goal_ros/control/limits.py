@@ -77,6 +77,4 @@ def uniform_limits(
 ) -> JointLimits:
     """The same limits for every joint, positions within ±`position`."""
     full = np.ones(len(names))
-    return JointLimits(
-        tuple(names), -position * full, position * full, velocity * full, acceleration * full, jerk * full
-    )
+    return JointLimits(tuple(names), -position * full, position * full, velocity * full, acceleration * full, jerk * full)

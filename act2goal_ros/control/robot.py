@@ -151,9 +151,7 @@ def _limits(joints: dict[str, dict[str, float]]) -> JointLimits:
     columns = ("lower", "upper", "velocity", "acceleration", "jerk")
     for name, row in joints.items():
         _reject_unknown(row, set(columns), f"joints.{name}")
-    return JointLimits(
-        tuple(joints), *(np.array([float(row[column]) for row in joints.values()]) for column in columns)
-    )
+    return JointLimits(tuple(joints), *(np.array([float(row[column]) for row in joints.values()]) for column in columns))
 
 
 def _section(kind: type[Any], data: dict[str, Any], key: str) -> Any:

@@ -24,9 +24,7 @@ WINDOWS = (0.1, 0.15, 0.22, 0.33, 0.5)
 PREVIEW = 0.4  # s of the chunk that count for the next piece
 MEETINGS = (0.02, 0.64, 6)  # s, s, halvings: where the time at which a far joint meets the chunk is searched
 HISTORY = 1.5  # s of what was commanded that stays known
-atexit.register(
-    gc.unfreeze
-)  # Ruckig's binding complains at the process's end of whatever a frozen collector keeps alive
+atexit.register(gc.unfreeze)  # Ruckig's binding complains at the process's end of whatever a frozen collector keeps alive
 
 
 class CommandStream:
@@ -244,9 +242,7 @@ class _Filter:
         after = np.maximum(since - step, 0.0)
         by_jerk = [np.eye(n), since - after, (since**2 - after**2) / 2, (since**3 - after**3) / 6]
         t, zero = self.offsets, np.zeros(n)
-        by_state = [
-            np.stack(columns, axis=1) for columns in ((zero, zero), (zero, zero + 1), (zero + 1, t), (t, t * t / 2))
-        ]
+        by_state = [np.stack(columns, axis=1) for columns in ((zero, zero), (zero, zero + 1), (zero + 1, t), (t, t * t / 2))]
         to_v, to_q = by_jerk[2], by_jerk[3]
         levels = []
         for window in WINDOWS:

@@ -42,9 +42,7 @@ class Trajectory:
                 continue
             if name != "times" and value.shape != (len(self.times), self.positions.shape[-1]):
                 raise ValueError(f"trajectory: {name} has shape {value.shape}, expected ({len(self.times)}, J)")
-            if not isfinite(
-                value.sum()
-            ):  # of finite numbers this small, which is not finite only if one of them is not
+            if not isfinite(value.sum()):  # of finite numbers this small, which is not finite only if one of them is not
                 raise ValueError(f"trajectory: {name} holds a value that is not finite")
 
     @property

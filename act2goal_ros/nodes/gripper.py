@@ -27,9 +27,7 @@ def make_gripper(node: ManagedNode[Any], config: GripperConfig) -> Gripper:
         return _Topic(node, config)
     if config.interface in ("gripper_command", "parallel_gripper_command"):
         return _Action(node, config)
-    raise ValueError(
-        f"gripper.interface is {config.interface!r}; served are topic, gripper_command, parallel_gripper_command"
-    )
+    raise ValueError(f"gripper.interface is {config.interface!r}; served are topic, gripper_command, parallel_gripper_command")
 
 
 class _Topic:

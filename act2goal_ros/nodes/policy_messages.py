@@ -128,9 +128,7 @@ def controller_report(raw: bytes, names: Sequence[str]) -> ControllerReport | No
     if not (np.isfinite(q).all() and np.isfinite(qd).all()):
         return None
     worst = int(np.nanargmax(np.abs(np.nan_to_num(error, nan=np.inf))))
-    return ControllerReport(
-        seconds(state.header.stamp), q, qd, float(error[worst]), names[worst], state.speed_scaling_factor
-    )
+    return ControllerReport(seconds(state.header.stamp), q, qd, float(error[worst]), names[worst], state.speed_scaling_factor)
 
 
 def latent(result: Result, model_hash: str) -> LiveLatent:

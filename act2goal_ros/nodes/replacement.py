@@ -40,9 +40,7 @@ class Replacement:
     sentence and whether it is a warning. Hand it to own().
     """
 
-    def __init__(
-        self, node: ManagedNode[Any], controller: ControllerConfig, on_known: Callable[[str, str, bool], None]
-    ) -> None:
+    def __init__(self, node: ManagedNode[Any], controller: ControllerConfig, on_known: Callable[[str, str, bool], None]) -> None:
         self._node, self._name, self._on_known = node, controller.name, on_known
         self.mode = "" if controller.mode == "auto" else controller.mode
         self._values: dict[str, ParameterValue] = {}
