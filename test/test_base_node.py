@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -21,6 +22,11 @@ from ros_tools import Probe, new_domain, wait_for
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def die_with_parent() -> None:
+    """Lets no process outlive tests that are killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 class Node:
     """The plain node under test, and a probe."""
 
@@ -35,7 +41,7 @@ class Node:
         variables = {**os.environ, "ROS_DOMAIN_ID": str(self.domain), "PYTHONPATH": f"{ROOT}:{ROOT / 'test'}"}
         command = [sys.executable, "-m", "nodes_under_test.managed", "plain", "--ros-args", *words]
         with self.log.open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, env=variables)
+            return subprocess.Popen(command, stdout=log, stderr=log, env=variables, preexec_fn=die_with_parent)
 
     def call(self, kind: Any, name: str, request: Any) -> Any:
         """Calls a service of the node."""

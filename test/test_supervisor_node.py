@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -30,6 +31,11 @@ from act2goal_ros.nodes.trajectories import seconds
 ROOT = Path(__file__).resolve().parents[1]
 CONTROLLER = RobotConfig.load("ur5e_sim").controller
 NODES = {"simulated_arm": "controller", "goal": "failing", "msth": "plain", "policy": "mover"}
+
+
+def die_with_parent() -> None:
+    """Lets no process outlive tests that are killed."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 class Graph:
@@ -61,7 +67,9 @@ class Graph:
         variables = {**os.environ, "ROS_DOMAIN_ID": str(self.domain), "PYTHONPATH": f"{ROOT}:{ROOT / 'test'}"}
         with (self.folder / f"{name}.log").open("ab") as log:
             command = [sys.executable, "-m", *module, "--ros-args", "-r", f"__node:={name}", *words]
-            self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, env=variables)
+            self.processes[name] = subprocess.Popen(
+                command, stdout=log, stderr=log, env=variables, preexec_fn=die_with_parent
+            )
         return self.processes[name]
 
     def supervise(self) -> subprocess.Popen[bytes]:
