@@ -39,7 +39,7 @@ class Batch:
     weights: Tensor  # (B V, R)
     row_times: Tensor  # (B V, R)
     given_mask: Tensor  # (B V, R)
-    cube: Tensor  # (B V, 3) m
+    cube: Tensor  # (B V, 3) m, in the arm's base frame, as target
     target: Tensor  # (B V, 3)
 
 
@@ -63,6 +63,11 @@ class Episodes:
         """(count, 3, H, W) in 0 .. 1."""
         chosen = [self.all[i].frames for i in generator.choice(among, count)]
         return to_tensor(np.stack([frames[generator.integers(len(frames))] for frames in chosen]))
+
+
+def to_base(world: np.ndarray) -> np.ndarray:
+    """(3,) m in OGBench's world frame → in the arm's base frame, which is turned by a quarter."""
+    return np.stack([-world[1], world[0], world[2]])
 
 
 def to_tensor(pictures: np.ndarray) -> Tensor:
@@ -140,8 +145,8 @@ class Sampler:
             "weights": weights,
             "row_times": rows,
             "given_mask": np.arange(len(rows)) < prefix,
-            "cube": episode.cube[now],
-            "target": episode.target,
+            "cube": to_base(episode.cube[now]),
+            "target": to_base(episode.target),
         }
         arrays = {name: np.asarray(value, np.float32)[None] for name, value in row.items()}
         return arrays | {"pictures": episode.frames[now // 2][None]}

@@ -19,7 +19,7 @@ class Disturbances:
     """How often, per episode, things go wrong. A disturbed step is flagged, so that its command is not learnt."""
 
     kick: float = 0.6  # the target pose is off for a few steps
-    miss: float = 0.25  # the first grasp goes beside the cube
+    miss: float = 0.6  # the gripper goes beside the cube at first, and is put right above it, on the way down or after closing
     drop: float = 0.08  # the gripper opens on the way
     placed: float = 0.04  # the cube is at its target from the start
 
@@ -84,10 +84,12 @@ class _Disturber:
         self._generator = generator
         self._kicks = self._kick_times() if generator.random() < rates.kick else {}
         miss = generator.random() < rates.miss
-        angle, radius = generator.uniform(-np.pi, np.pi), generator.uniform(0.015, 0.04)
+        angle, radius = generator.uniform(-np.pi, np.pi), generator.uniform(0.015, 0.08)
         self._miss = radius * np.array([np.cos(angle), np.sin(angle), 0.0]) if miss else None
         self._drop = int(generator.integers(2, 18)) if generator.random() < rates.drop else -1
-        self._step, self._carried, self._closed = 0, 0, 0
+        self._step, self._carried, self._missed = 0, 0, 0
+        # steps of a miss: near the wrong place but still above it, on the way down, or closed on nothing
+        self._miss_steps = int(generator.choice([generator.integers(0, 4), generator.integers(4, 14), 20]))
 
     def _kick_times(self) -> dict[int, np.ndarray]:
         kicks: dict[int, np.ndarray] = {}
@@ -105,8 +107,8 @@ class _Disturber:
             expert.cube_offset = self._miss
             target, gripper = expert.act()
             expert.cube_offset = np.zeros(3)
-            self._closed += expert.phase == "grasp"
-            if self._closed > 4 or expert.phase in ("lift", "transfer", "lower"):
+            self._missed += expert.phase in ("descend", "grasp")
+            if self._missed > self._miss_steps or expert.phase in ("lift", "transfer", "lower"):
                 self._miss = None
             return target, gripper, True
         self._carried += expert.phase in ("lift", "transfer")

@@ -14,7 +14,6 @@ from act2goal_ros.model.world_model import TemporalDistance, WorldModel
 
 PURE_NOISE = 0.75  # share of plans made in one pass from pure noise, as at run time
 FIRST_STEP = 0.5  # share of action samples at τ = 0
-CENTRE = (0.425, 0.0, 0.05)  # m, of the table: auxiliary labels are relative to it
 
 
 class System(nn.Module):
@@ -27,9 +26,7 @@ class System(nn.Module):
         self.world = WorldModel(config)
         self.distance = TemporalDistance(config)
         self.expert = ActionExpert(config)
-        self.cube_head = nn.Linear(config.expert_width, 3)
         self.target_head = nn.Linear(config.world_width, 2)
-        self.register_buffer("centre", torch.tensor(CENTRE))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """`video` and `action` (flow matching), `distance`, `cube`, `target`; each a scalar."""
@@ -51,8 +48,8 @@ class System(nn.Module):
             "video": video,
             "action": action,
             "distance": functional.smooth_l1_loss(arrival, expected, beta=0.1),
-            "cube": 10 * (cube * 0.1 - (batch.cube - self.centre)).abs().mean(),
-            "target": 10 * (target - (batch.target[::views] - self.centre)[:, :2]).abs().mean(),
+            "cube": 10 * (cube - batch.cube).abs().mean(),
+            "target": 10 * (target - (batch.target[::views] - self.expert.workspace)[:, :2]).abs().mean(),
         }
 
     def _action_loss(self, batch: Batch, features: Tensor, level: Tensor, views: int) -> tuple[Tensor, Tensor]:
@@ -68,8 +65,8 @@ class System(nn.Module):
         predicted = self.expert.denoise(context, noisy, clean, batch.given_mask, batch.row_times, tau, level)
         weight = (batch.weights * (1 - batch.given_mask)).unsqueeze(-1)
         error = functional.smooth_l1_loss(predicted, clean, beta=0.1, reduction="none")
-        tokens = self.expert._live_tokens(live, *state)
-        return (weight * error).sum() / (weight.sum() * clean.shape[-1]).clamp(min=1.0), self.cube_head(tokens[:, -4:].mean(1))
+        found = self.expert.live_tokens(live, *state)[1]
+        return (weight * error).sum() / (weight.sum() * clean.shape[-1]).clamp(min=1.0), found
 
 
 def save(path: Path, state: dict[str, object]) -> None:

@@ -21,9 +21,10 @@ CHECKPOINT_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How long and how fast. Time counts, not steps: the same command fits machines of different speed."""
+    """How long and how fast. Time counts first: the same command fits machines of different speed; `steps` bounds it too."""
 
     minutes: float
+    steps: int = 10**9
     learning_rate: float = 8e-4
     batch: int = 16
     warm_up: float = 0.02
@@ -126,7 +127,7 @@ def train_system(
                     "elapsed": elapsed, "steps": steps, "config": config.to_dict()})
 
     with tqdm(total=round(schedule.minutes * 60), unit="s", desc=name) as bar:
-        while (elapsed := before + time.monotonic() - started) < schedule.minutes * 60:
+        while (elapsed := before + time.monotonic() - started) < schedule.minutes * 60 and steps < schedule.steps:
             losses = system.losses(sampler.batch(schedule.batch))
             total = sum(weights[key] * value for key, value in losses.items())
             _step(optimizer, system, total, schedule.rate(elapsed / 60 / schedule.minutes))

@@ -19,6 +19,8 @@ from act2goal_ros.model.layers import (
 )
 
 MASKED = -1e4
+WORKSPACE = (0.0, 0.425, 0.05)  # m, middle of the table in the arm's base frame
+OBJECT_SCALE = 0.1  # m
 
 
 class LiveTokens(NamedTuple):
@@ -92,6 +94,8 @@ class ActionExpert(nn.Module):
         self.kinematics = ForwardKinematics()
         proprioception = 3 * config.joints + 1 + self.kinematics.outputs + 64
         self.state = Mlp(proprioception, 2 * width, 4 * width)
+        self.object_head = nn.Linear(width, 3)
+        self.reach = Mlp(3 * 17, width, 2 * width)
         self.plan_norm = nn.ModuleList(nn.LayerNorm(config.world_width) for _ in range(config.blocks))
         self.plan_key_value = nn.ModuleList(nn.Linear(config.world_width, 2 * width) for _ in range(config.blocks))
         self.spot = nn.Parameter(0.02 * torch.randn(1, 1, config.tokens, width))
@@ -105,6 +109,7 @@ class ActionExpert(nn.Module):
         self.head = nn.Linear(width, config.action_size)
         self.register_buffer("action_scale", torch.ones(rows, config.action_size))
         self.register_buffer("velocity_scale", torch.ones(config.joints))
+        self.register_buffer("workspace", torch.tensor(WORKSPACE))
 
     # once per plan
     def plan_keys(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -140,7 +145,7 @@ class ActionExpert(nn.Module):
         dense = torch.zeros_like(frame_times)
         dense[:, : self.config.dense_frames] = 1.0
         time = self.frame_time(frame_times, dense, frame_times / 100.0).unsqueeze(2)
-        tokens = self._live_tokens(live, joints, velocities, gripper)
+        tokens, _ = self.live_tokens(live, joints, velocities, gripper)
         keys, values = [], []
         heads = self.config.expert_heads
         for i, block in enumerate(self.blocks):
@@ -153,11 +158,21 @@ class ActionExpert(nn.Module):
         mask = torch.cat([plan_mask, torch.zeros_like(tokens[:, :, 0])], 1)
         return keys, values, mask.unsqueeze(1).unsqueeze(1)
 
-    def _live_tokens(self, live: LiveTokens, joints: Tensor, velocities: Tensor, gripper: Tensor) -> Tensor:
+    def live_tokens(self, live: LiveTokens, joints: Tensor, velocities: Tensor, gripper: Tensor) -> tuple[Tensor, Tensor]:
+        """All tokens of the present (B, N, W), and where the object is, (B, 3) m in the arm's base frame.
+
+        The object's position is learnt from simulator labels; from the tool to the object is what a grasp turns on, and
+        two of the tokens tell it at several scales.
+        """
+        position, approach, across = self.kinematics(joints)
         state = torch.cat(
-            [joints.sin(), joints.cos(), velocities / self.velocity_scale, gripper, self.kinematics(joints), live.points], -1
+            [joints.sin(), joints.cos(), velocities / self.velocity_scale, gripper, 3 * position, approach, across, live.points], -1
         )
-        return torch.cat([live.tokens, self.state(state).unflatten(-1, (4, -1))], 1)
+        tokens = self.state(state).unflatten(-1, (4, -1))
+        found = OBJECT_SCALE * self.object_head(tokens.mean(1)) + self.workspace
+        way = (found - position).detach()
+        reach = self.reach(torch.cat([10 * way, fourier(way, 8, longest=1.0).flatten(1)], -1)).unflatten(-1, (2, -1))
+        return torch.cat([live.tokens, tokens, reach], 1), found
 
     def denoise(
         self,
