@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,8 +36,9 @@ SLACK = 0.1  # s: the sweep may still be settling, on a busy machine above all
 class Bench:
     """A probe around world and policy."""
 
-    def __init__(self, domain: int, mode_file: Path) -> None:
+    def __init__(self, domain: int, mode_file: Path, policy: subprocess.Popen[str]) -> None:
         self.probe = probe = Probe(domain)
+        self.policy = policy
         self.mode_file = mode_file
         self.marked = 0
         self.states = probe.listen(JointTrajectoryControllerState, ROBOT.controller.state_topic, qos.COMMAND)
@@ -53,8 +55,11 @@ class Bench:
             (NodeStatus, topics.STATUS, qos.STATUS),
         ):
             probe.advertise(kind, topic, profile)
-        probe.wait_active("policy", 30.0)
-        probe.wait_for_subscribers(topics.GOAL, "fault", topics.STOP, topics.E_STOP)
+
+    def wait_ready(self) -> None:
+        """Until the policy is active and everything that is published here is heard."""
+        self.probe.wait_active("policy", 30.0)
+        self.probe.wait_for_subscribers(topics.GOAL, "fault", topics.STOP, topics.E_STOP)
 
     def goal(self, goal_id: str, state: int = Goal.ACTIVE) -> None:
         self.probe.publish(topics.GOAL, Goal(goal_id=goal_id, state=state))
@@ -120,10 +125,11 @@ def bench(tmp_path: Path, mode: str = "desired_state", clock: bool = False) -> I
     environment = {"FAKE_MODE": str(mode_file), "OMP_NUM_THREADS": "1"}
     with (
         running("nodes_under_test.world", domain, tmp_path / "world.log", {"mode": mode, "clock": clock}, environment),
-        running("fake_policy", domain, tmp_path / "policy.log", {"use_sim_time": clock}, environment),
+        running("fake_policy", domain, tmp_path / "policy.log", {"use_sim_time": clock}, environment) as policy,
     ):
-        found = Bench(domain, mode_file)
+        found = Bench(domain, mode_file, policy)
         try:
+            found.wait_ready()
             yield found
         finally:
             found.probe.close()
@@ -307,20 +313,15 @@ def test_other_controllers_move_and_are_warned_of(tmp_path, mode) -> None:
 
 
 def test_a_silent_process_is_no_danger(tmp_path) -> None:
-    domain, mode_file = new_domain(), tmp_path / "mode"
-    environment = {"FAKE_MODE": str(mode_file)}
-    with running("nodes_under_test.world", domain, tmp_path / "world.log", {}, environment):
-        for _ in range(3):
-            with running("fake_policy", domain, tmp_path / "policy.log", {}, environment) as process:
-                b = Bench(domain, mode_file)
-                b.goal("g1")
-                b.wait_running()
-                at = time.time()
-                process.kill()
-                began, lasted = b.stop_after(at)
-                b.probe.close()
-            if began < 0.13 and lasted < LEAST_STOP + SLACK:  # 100 ms after its last message, sent up to a tick before
-                return
+    for _ in range(3):
+        with bench(tmp_path) as b:
+            b.goal("g1")
+            b.wait_running()
+            at = time.time()
+            b.policy.kill()
+            began, lasted = b.stop_after(at)
+        if began < 0.13 and lasted < LEAST_STOP + SLACK:  # 100 ms after its last message, sent up to a tick before
+            return
     raise AssertionError(f"braking began {began:.3f} s after the death and lasted {lasted:.3f} s")
 
 
