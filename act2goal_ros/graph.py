@@ -35,6 +35,11 @@ class Argument:
     description: str
     choices: tuple[str, ...] = ()
 
+    @property
+    def explained(self) -> str:
+        """The description and the choices, if there are any."""
+        return self.description + (f" ({' | '.join(self.choices)})" if self.choices else "")
+
     def check(self, value: str) -> str:
         """Return the value in its normal form; raise GraphError where it is none of the choices."""
         if self.choices == BOOLEAN and value.lower() in TRUE + FALSE:

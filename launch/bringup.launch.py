@@ -42,13 +42,9 @@ def bring_up(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 def generate_launch_description() -> LaunchDescription:
     """Return the arguments and what they bring up."""
+    # Choices are checked by graph.py, which also takes True and 1; what launch checks must be literal.
     arguments = [
-        DeclareLaunchArgument(
-            argument.name,
-            default_value=argument.default,
-            description=argument.description,
-            **({"choices": list(argument.choices)} if argument.choices else {}),
-        )
+        DeclareLaunchArgument(argument.name, default_value=argument.default, description=argument.explained)
         for argument in graph.ARGUMENTS
     ]
     return LaunchDescription([*arguments, OpaqueFunction(function=bring_up)])

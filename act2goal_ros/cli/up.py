@@ -13,8 +13,7 @@ from act2goal_ros.control.presence import NameTaken
 def _print_arguments(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         for argument in graph.ARGUMENTS:
-            choices = f" ({' | '.join(argument.choices)})" if argument.choices else ""
-            click.echo(f"{argument.name}:={argument.default or chr(39) * 2}{choices}\n    {argument.description}")
+            click.echo(f"{argument.name}:={argument.default or chr(39) * 2}\n    {argument.explained}")
         ctx.exit()
 
 
