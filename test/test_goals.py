@@ -107,11 +107,14 @@ def test_a_stop_that_stays_ends_the_goal(pursuit: Pursuit) -> None:
     assert ended.message == "stopped for 5 s: INACTIVE: policy is unconfigured"
 
 
-def test_patience_counts_from_the_goals_start() -> None:
+def test_a_goal_set_before_the_graph_is_up_waits_for_it() -> None:
     pursuit = Pursuit(LIMITS, stop_patience=5.0)
     pursuit.stopped(True, StopReason.INACTIVE, "starting", 0.0)
-    pursuit.begin(100.0, 0.0)
-    assert pursuit.tick(104.0) is None and pursuit.tick(105.1) is not None
+    pursuit.begin(1.0, 60.0)
+    assert pursuit.tick(50.0) is None
+    pursuit.stopped(False, 0, "", 51.0)
+    pursuit.stopped(True, StopReason.NODE_LOST, "policy ended", 52.0)
+    assert pursuit.tick(56.0) is None and pursuit.tick(57.1) is not None
 
 
 def test_the_emergency_stop_ends_the_goal_and_refuses_the_next(pursuit: Pursuit) -> None:

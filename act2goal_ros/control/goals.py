@@ -53,7 +53,8 @@ class Ended:
 class Pursuit:
     """At most one goal at a time. Whatever ends it returns an Ended once.
 
-    stop_patience: s a stop of the arm may last before it ends the goal; an emergency stop ends it at once.
+    stop_patience: s a stop of the arm may last before it ends the goal, once the arm could move for it at all; an
+    emergency stop ends it at once.
     """
 
     def __init__(self, limits: ReachedLimits | None = None, stop_patience: float = 10.0) -> None:
@@ -63,6 +64,7 @@ class Pursuit:
         self.progress, self.time_to_goal = 0.0, float("nan")
         self._began = self._timeout = 0.0
         self._stop: tuple[StopReason, str, float] | None = None
+        self._could_move = False
 
     @property
     def is_active(self) -> bool:
@@ -95,8 +97,7 @@ class Pursuit:
         self.goal_id, self.state = goal_id, GoalState.ACTIVE
         self.progress, self.time_to_goal = 0.0, float("nan")
         self._began, self._timeout = now, timeout
-        if self._stop is not None:
-            self._stop = (*self._stop[:2], now)
+        self._could_move = self._stop is None
         self._detector.reset()
         return goal_id, before
 
@@ -111,7 +112,7 @@ class Pursuit:
     def stopped(self, active: bool, reason: int, detail: str, now: float) -> Ended | None:
         """Takes the graph's stop."""
         if not active:
-            self._stop = None
+            self._stop, self._could_move = None, True
             return None
         since = now if self._stop is None else self._stop[2]
         self._stop = (StopReason(reason), detail, since)
@@ -140,7 +141,7 @@ class Pursuit:
         """Ends the goal when it took too long or the arm was stopped for too long."""
         if self._timeout > 0.0 and self.elapsed(now) > self._timeout:
             return self._end(Outcome.TIMED_OUT, f"not reached within {self._timeout:g} s: {self.missing}", now)
-        if self._stop is not None and now - self._stop[2] > self._patience:
+        if self._stop is not None and self._could_move and now - self._stop[2] > self._patience:
             reason, detail, _ = self._stop
             return self._end(Outcome.STOPPED, f"stopped for {self._patience:g} s: {reason.name}: {detail}", now)
         return None

@@ -145,7 +145,7 @@ class Listener:
             success=sim.success if sim is not None else None,
             nodes=tuple(self._row(name) for name in sorted(self._beats)),
             live=images.to_rgb(live) if live is not None else None,
-            goal_image=images.to_rgb(goal.image) if goal.image.height else None,
+            goal_image=images.to_rgb(goal.image) if self._image is not None and goal.image.height else None,
         )
 
     def _row(self, name: str) -> NodeRow:
