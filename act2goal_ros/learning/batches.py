@@ -116,7 +116,7 @@ class Sampler:
             "goal": latents[goal // 2][None],
             "future": future[None],
             "offsets": offsets[None].astype(np.float32),
-            "arrival": np.float32([max(arrived - start, 0)]),
+            "arrival": np.array([max(arrived - start, 0)], np.float32),
         }
         plan = {name: np.asarray(value, np.float32) for name, value in plan.items()}
         return plan | {name: np.concatenate([live[name] for live in lives]) for name in lives[0]}

@@ -13,7 +13,7 @@ from act2goal_ros.control.stream import CommandStream
 from act2goal_ros.model.msth import Selection, select
 from act2goal_ros.serving.bundle import ModelBundle
 from act2goal_ros.serving.imagination import Imagined
-from act2goal_ros.serving.policy import PlanKeys, Proprio
+from act2goal_ros.serving.policy import LiveFrame, PlanKeys, Proprio
 from act2goal_ros.sim.arm import PHYSICS_STEP, SimulatedArm
 
 VARIANTS = ("normal", "other_goal", "shuffled", "masked", "none")
@@ -148,7 +148,7 @@ class _Episode:
         self._keys = self._loop.policy.set_plan(np.ascontiguousarray(features))
         self.predictions.append(plan.time_to_goal)
 
-    def _act(self, frame: object, now: float) -> ActionChunk:
+    def _act(self, frame: LiveFrame, now: float) -> ActionChunk:
         config, plan = self._loop.bundle.config, self._plan
         assert plan is not None and self._keys is not None
         age = now - self._plan_stamp
@@ -163,6 +163,8 @@ class _Episode:
     def _prefix(self, now: float) -> np.ndarray | None:
         """Actions that will have been commanded before the new chunk takes effect."""
         step = self._loop.bundle.step
-        count = int(np.ceil(self._s.delay / step)) if self._s.prefix and self._chunk is not None else 0
-        times = now + step * np.arange(1, count + 1)
-        return np.array([[*self._stream.state_at(t)[0], self._chunk.gripper_at(t)] for t in times]) if count else None
+        chunk = self._chunk
+        if chunk is None or not self._s.prefix:
+            return None
+        times = now + step * np.arange(1, int(np.ceil(self._s.delay / step)) + 1)
+        return np.array([[*self._stream.state_at(t)[0], chunk.gripper_at(t)] for t in times])

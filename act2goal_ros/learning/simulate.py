@@ -89,7 +89,7 @@ class _Disturber:
         self._drop = int(generator.integers(2, 18)) if generator.random() < rates.drop else -1
         self._step, self._carried, self._missed = 0, 0, 0
         # steps of a miss: near the wrong place but still above it, on the way down, or closed on nothing
-        self._miss_steps = int(generator.choice([generator.integers(0, 4), generator.integers(4, 14), 20]))
+        self._miss_steps = int(generator.choice(np.array([generator.integers(0, 4), generator.integers(4, 14), 20])))
 
     def _kick_times(self) -> dict[int, np.ndarray]:
         kicks: dict[int, np.ndarray] = {}

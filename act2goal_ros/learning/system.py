@@ -1,6 +1,7 @@
 """All networks together, and what they are trained to do."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +78,6 @@ def save(path: Path, state: dict[str, object]) -> None:
     temporary.replace(path)
 
 
-def load(path: Path) -> dict[str, object]:
+def load(path: Path) -> dict[str, Any]:
     """A checkpoint's tensors and plain values; nothing in it is executed."""
     return torch.load(path, map_location="cpu", weights_only=True)

@@ -129,7 +129,7 @@ def train_system(
     with tqdm(total=round(schedule.minutes * 60), unit="s", desc=name) as bar:
         while (elapsed := before + time.monotonic() - started) < schedule.minutes * 60 and steps < schedule.steps:
             losses = system.losses(sampler.batch(schedule.batch))
-            total = sum(weights[key] * value for key, value in losses.items())
+            total = torch.stack([weights[key] * value for key, value in losses.items()]).sum()
             _step(optimizer, system, total, schedule.rate(elapsed / 60 / schedule.minutes))
             average.update(system)
             steps += 1

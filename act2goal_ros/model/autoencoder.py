@@ -10,6 +10,9 @@ from act2goal_ros.model.layers import ResidualConv
 class Autoencoder(nn.Module):
     """(B, 3, 64, 64) in 0 .. 1 ↔ (B, 8, 8, 8) with about unit variance."""
 
+    mean: Tensor
+    deviation: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         w, c = config.autoencoder_width, config.latent_channels

@@ -1,6 +1,6 @@
 """Action expert: reads the plan block by block and turns it into joint trajectories by flow matching."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ class LiveTokens(NamedTuple):
 
 class LiveEncoder(nn.Module):
     """Camera picture (B, 3, 128, 128) in 0 .. 1 → tokens of a 4×4 grid and spatial-softmax key points."""
+
+    grid: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -85,6 +87,10 @@ class ActionExpert(nn.Module):
 
     It predicts the clean actions x̂₁ from the noisy ones x_τ = (1 − τ) ζ + τ x₁, the velocity being (x̂₁ − x_τ) / (1 − τ).
     """
+
+    action_scale: Tensor
+    velocity_scale: Tensor
+    workspace: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -148,7 +154,7 @@ class ActionExpert(nn.Module):
         tokens, _ = self.live_tokens(live, joints, velocities, gripper)
         keys, values = [], []
         heads = self.config.expert_heads
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(cast(list[ExpertBlock], list(self.blocks))):
             live_key, live_value = block.live_key_value(tokens).chunk(2, -1)
             plan_key = (plan[0][:, i] + time).flatten(1, 2)
             plan_value = (plan[1][:, i] + time).flatten(1, 2)

@@ -21,43 +21,47 @@ class ExportError(RuntimeError):
     """An exported network that does not compute what the trained one does."""
 
 
-class _Encode(nn.Module):
+class _Part(nn.Module):
+    """One network of the system, with the inputs and outputs it is served with."""
+
     def __init__(self, system: System) -> None:
         super().__init__()
         self.system = system
 
+
+class _Encode(_Part):
     def forward(self, pictures: Tensor) -> Tensor:
         return self.system.autoencoder.encode(pictures)
 
 
-class _Decode(_Encode):
+class _Decode(_Part):
     def forward(self, latents: Tensor) -> Tensor:
         return self.system.autoencoder.decode(latents)
 
 
-class _Distance(_Encode):
+class _Distance(_Part):
     def forward(self, current: Tensor, goal: Tensor) -> Tensor:
         return self.system.distance(current, goal)
 
 
-class _Imagine(_Encode):
+class _Imagine(_Part):
     def forward(self, noise: Tensor, current: Tensor, goal: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
         velocity, features = self.system.world(noise, current, goal, offsets, torch.ones_like(offsets[:, 0]))
         return features, noise + velocity
 
 
-class _PlanKeys(_Encode):
+class _PlanKeys(_Part):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         return self.system.expert.plan_keys(features)
 
 
-class _Observe(_Encode):
+class _Observe(_Part):
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         live = self.system.expert.observe(pictures)
         return live.tokens, live.points
 
 
-class _Act(_Encode):
+class _Act(_Part):
     def forward(
         self,
         keys: Tensor,

@@ -96,7 +96,7 @@ class GoalPolicy:
                 "points": frame.points,
                 "joints": np.asarray(proprio.joints, np.float32)[None],
                 "velocities": np.asarray(proprio.velocities, np.float32)[None],
-                "gripper": np.float32([[proprio.gripper]]),
+                "gripper": np.array([[proprio.gripper]], np.float32),
                 "noise": self._noise,
                 "given": given,
                 "given_mask": given_mask,

@@ -46,7 +46,9 @@ def mesh_mass(contents: bytes, extension: str, scale: float = 1.0) -> float:
 
 
 def _decimate(contents: bytes, extension: str, grid: float) -> bytes:
-    mesh = trimesh.load(trimesh.util.wrap_as_stream(contents), file_type=extension.lstrip("."), force="mesh")
+    mesh = trimesh.load_mesh(trimesh.util.wrap_as_stream(contents), file_type=extension.lstrip("."))
+    if not isinstance(mesh, trimesh.Trimesh):
+        raise TypeError(f"a mesh file holds a {type(mesh).__name__}, a single mesh is expected")
     vertices, faces = _cluster(np.asarray(mesh.vertices), np.asarray(mesh.faces), grid)
     if len(faces) > FACES:
         vertices, faces = fast_simplification.simplify(
