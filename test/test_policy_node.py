@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import hashlib
+import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from act2goal_ros.nodes import qos, topics
 from act2goal_ros.nodes.parameters import build, read_yaml
 from act2goal_ros.nodes.policy import PolicyParameters
 from act2goal_ros.nodes.trajectories import seconds
+from act2goal_ros.serving.bundle import NETWORKS
 
 ROBOT = RobotConfig.load("ur5e_sim")
 LIMITS = ROBOT.limits
@@ -355,20 +357,28 @@ def heartbeat_of_a_policy_that_cannot_be_configured(tmp_path: Path, **parameters
     return str(status.message)
 
 
+def hollow_model(folder: Path) -> Path:
+    """A model's folder in which everything is vouched for, and nothing would run."""
+    folder.mkdir()
+    for name in NETWORKS:
+        (folder / f"{name}.onnx").write_bytes(name.encode())
+    files = {f"{name}.onnx": hashlib.sha256(name.encode()).hexdigest() for name in NETWORKS}
+    manifest = {"format": 1, "name": "hollow", "robots": ["ur5e"], "files": files, "config": {}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
 def test_a_model_that_was_tampered_with_is_refused(tmp_path) -> None:
-    copy = tmp_path / "model"
-    shutil.copytree(paths.model("act2goal-tiny"), copy)
-    with (copy / "act.onnx").open("ab") as file:
-        file.write(b"x")
-    said = heartbeat_of_a_policy_that_cannot_be_configured(tmp_path, model=str(copy))
+    model = hollow_model(tmp_path / "model")
+    (model / "act.onnx").write_bytes(b"something else")
+    said = heartbeat_of_a_policy_that_cannot_be_configured(tmp_path, model=str(model))
     assert "act.onnx: SHA-256 is" in said and "the manifest says" in said, said
 
 
 def test_a_model_for_another_robot_is_refused(tmp_path) -> None:
-    robot = tmp_path / "panda.yaml"
-    robot.write_text((paths.share() / "config" / "robots" / "ur5e_sim.yaml").read_text().replace("ur5e_sim", "panda"))
-    said = heartbeat_of_a_policy_that_cannot_be_configured(tmp_path, robot=str(robot))
-    assert "not for robot 'panda'" in said, said
+    model = hollow_model(tmp_path / "model")
+    said = heartbeat_of_a_policy_that_cannot_be_configured(tmp_path, model=str(model))
+    assert "is for ur5e, not for robot 'ur5e_sim'" in said, said
 
 
 @pytest.mark.parametrize(
