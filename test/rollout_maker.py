@@ -80,9 +80,7 @@ class Maker:
     """Writes one rollout message by message; times are s since its start."""
 
     def __init__(self, directory: Path, **facts: str) -> None:
-        self.writer = BagWriter(
-            directory, [Topic(name, kind) for name, kind in TOPICS.items()], {"goal_id": "g1"} | facts
-        )
+        self.writer = BagWriter(directory, [Topic(name, kind) for name, kind in TOPICS.items()], {"goal_id": "g1"} | facts)
 
     def add(self, topic: str, seconds: float, **values: Any) -> None:
         """Adds a message of a topic."""
@@ -107,7 +105,8 @@ class Maker:
         chosen = select(offsets, 3, 0.0, 0.8, 3)
         self.add(
             "/selection", seconds + 0.09, header=header(seconds), plan_id=f"p{number}", goal_id="g1",
-            frame_indices=chosen.indices, proximal=chosen.proximal, frame_times=[time(START + seconds + offsets[k]) for k in chosen.indices],
+            frame_indices=chosen.indices, proximal=chosen.proximal,
+            frame_times=[time(START + seconds + offsets[k]) for k in chosen.indices],
         )  # fmt: skip
         if previews is not None:
             self.add("/plan", seconds + 0.12, **common, previews=[image(p, seconds) for p in previews])
@@ -131,9 +130,7 @@ class Maker:
             **{"header": header(seconds), "state": 1, "commanded_gripper": gripper, "commanded_positions": joints} | status,
         )  # fmt: skip
         left = max(total - seconds, 0.0)
-        self.add(
-            "/progress", seconds, header=header(seconds), plan_id="p", progress=1.0 - left / total, time_to_goal=left
-        )
+        self.add("/progress", seconds, header=header(seconds), plan_id="p", progress=1.0 - left / total, time_to_goal=left)
 
 
 def drawn(seconds: float, side: int = 48) -> np.ndarray:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import rclpy
 from act2goal_msgs.msg import NodeStatus
 from rclpy.executors import SingleThreadedExecutor
@@ -70,9 +71,7 @@ class Probe:
 
     def wait_for_subscribers(self, *names: str, seconds: float = 15.0) -> None:
         """Waits until each of the advertised topics has a listener."""
-        wait_for(
-            lambda: all(self._publishers[n].get_subscription_count() for n in names), seconds, f"listeners of {names}"
-        )
+        wait_for(lambda: all(self._publishers[n].get_subscription_count() for n in names), seconds, f"listeners of {names}")
 
     def status(self, node: str) -> NodeStatus | None:
         """The last heartbeat of a node."""
@@ -85,14 +84,18 @@ class Probe:
 
     def wait_active(self, node: str, seconds: float = 60.0) -> None:
         """Waits until a node says it is active."""
-        wait_for(
-            lambda: self.values(node).get("state") == "active", seconds, lambda: f"{node} active: {self.status(node)}"
-        )
+        wait_for(lambda: self.values(node).get("state") == "active", seconds, lambda: f"{node} active: {self.status(node)}")
 
     def close(self) -> None:
         """Ends the node."""
         rclpy.shutdown(context=self.context)
         self._thread.join(2.0)
+
+
+def require_pace(count: int, expected: float) -> None:
+    """Skips a test of rates when the test's own loop ran `count` times instead of `expected`: the machine cannot keep up."""
+    if count < 0.85 * expected:
+        pytest.skip(f"the machine is too busy for a test of rates: {count} loops instead of {expected:.0f}")
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 10.0, what: str | Callable[[], str] = "") -> Any:
@@ -113,9 +116,7 @@ def running(
     environment: dict[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
     """Runs a node module (and its arguments) in a process of its own that starts itself; its output goes to the file `log`."""
-    settings = [
-        part for k, v in {"autostart": True, **(parameters or {})}.items() for part in ("-p", f"{k}:={_text(v)}")
-    ]
+    settings = [part for k, v in {"autostart": True, **(parameters or {})}.items() for part in ("-p", f"{k}:={_text(v)}")]
     root = Path(__file__).resolve().parents[1]
     variables = {
         **os.environ,

@@ -101,9 +101,7 @@ def made_for_detector(directory, success_at: float | None, low_from: float) -> N
     made = Maker(directory)
     for k in range(100):
         t = 0.04 * k
-        made.add(
-            "/joint_states", t, header=header(t), name=[*JOINTS, "gripper_knuckle_joint"], velocity=[0.0] * 6 + [3.0]
-        )
+        made.add("/joint_states", t, header=header(t), name=[*JOINTS, "gripper_knuckle_joint"], velocity=[0.0] * 6 + [3.0])
         made.add("/sim/state", t, header=header(t), success=success_at is not None and t >= success_at)
         point = message("trajectory_msgs/msg/JointTrajectoryPoint", positions=np.zeros(6))
         made.add(

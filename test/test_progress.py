@@ -32,7 +32,7 @@ def way(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def tracker(mode="latent", start=100.0, **options) -> ProgressTracker:
-    made = ProgressTracker(mode, **options)
+    made = ProgressTracker(mode, **{"lag": 0.1} | options)
     made.set_plan(start, OFFSETS, np.stack([way(t) for t in OFFSETS]), way(0.0))
     return made
 
@@ -113,7 +113,7 @@ def test_an_update_without_a_plan_or_with_another_shape_names_the_fault():
     ("offsets", "latents", "words"),
     [
         ([], np.zeros((0, *SHAPE)), "F >= 1"),
-        ([0.4, 0.4], np.zeros((2, *SHAPE)), "ascending"),
+        ([0.4, 0.3], np.zeros((2, *SHAPE)), "ascending"),
         ([0.0, 0.4], np.zeros((2, *SHAPE)), "> 0"),
         ([0.4, 0.8], np.zeros((3, *SHAPE)), "must be"),
         ([0.4], np.full((1, *SHAPE), np.inf), "not finite"),
@@ -123,6 +123,13 @@ def test_an_update_without_a_plan_or_with_another_shape_names_the_fault():
 def test_a_bad_plan_names_the_fault(offsets, latents, words):
     with pytest.raises(ProgressError, match=words):
         ProgressTracker().set_plan(0.0, offsets, latents, np.zeros(SHAPE))
+
+
+def test_of_frames_at_one_time_the_last_counts():
+    made = ProgressTracker()
+    made.set_plan(0.0, [0.4, 0.8, 0.8], np.stack([way(0.4), way(3.0), way(0.8)]), way(0.0))
+    at = follow(made, lambda t: 1.0, seconds=0.8, start=0.0)[-1][1]
+    assert at.position == pytest.approx(0.8, abs=0.06) and at.distance < 0.1
 
 
 @pytest.mark.parametrize("options", [{"mode": "guess"}, {"max_rate": 0.0}, {"lag": -1.0}, {"min_speed": math.nan}])

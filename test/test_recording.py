@@ -116,12 +116,10 @@ def test_the_metadata_is_what_rosbag2_writes(tmp_path):
     assert info["version"] == 9 and info["storage_identifier"] == "mcap"
     assert info["relative_file_paths"] == ["r_0.mcap"] and info["message_count"] == 21
     assert info["custom_data"] == {"goal_id": "g1", "outcome": "reached"}
-    plan = next(t for t in info["topics_with_message_count"] if t["topic_metadata"]["name"] == "/plan")[
-        "topic_metadata"
-    ]
-    assert plan["type_description_hash"] == type_hash("act2goal_msgs/msg/Plan") and plan[
-        "type_description_hash"
-    ].startswith("RIHS01_")
+    plan = next(t for t in info["topics_with_message_count"] if t["topic_metadata"]["name"] == "/plan")["topic_metadata"]
+    assert plan["type_description_hash"] == type_hash("act2goal_msgs/msg/Plan") and plan["type_description_hash"].startswith(
+        "RIHS01_"
+    )
     assert plan["offered_qos_profiles"][0]["durability"] == "transient_local"
     assert "&" not in (tmp_path / "r" / "metadata.yaml").read_text()  # no YAML aliases
 
@@ -318,9 +316,7 @@ def small_disk(tmp_path):
     """A file system of 2 MB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True, check=False
-    ).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True, check=False).returncode:
         pytest.skip("mounting a small file system is not allowed here")
     yield disk
     subprocess.run(["umount", str(disk)], check=True)

@@ -27,7 +27,7 @@ def known(plan_id="p1", start=START, begin=0.1) -> KnownPlan:
 
 
 def rehasher(mode="latent", **limits) -> Rehasher:
-    return Rehasher(RehashLimits(horizon=0.8, distal=3, **limits), ProgressTracker(mode))
+    return Rehasher(RehashLimits(horizon=0.8, distal=3, **limits), ProgressTracker(mode, lag=0.1))
 
 
 def follow(made: Rehasher, pace: float, seconds: float, offset: float = 0.0):
@@ -110,9 +110,7 @@ def test_without_a_plan_or_with_another_shape_it_says_so():
         made.update(START + 0.2, latent(0.1))
 
 
-@given(
-    st.lists(st.tuples(st.floats(0.01, 0.3), st.floats(-0.5, 2.0)), max_size=20), st.sampled_from(["latent", "clock"])
-)
+@given(st.lists(st.tuples(st.floats(0.01, 0.3), st.floats(-0.5, 2.0)), max_size=20), st.sampled_from(["latent", "clock"]))
 def test_selections_are_ascending_end_at_the_goal_and_never_expire_late(steps, mode):
     made, now = rehasher(mode), START
     hashes = [made.set_plan(known())]

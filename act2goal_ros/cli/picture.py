@@ -18,9 +18,7 @@ from act2goal_ros.data.rollout import default_root, find
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where to write; default: picture.png in the rollout.",
 )
-@click.option(
-    "--root", type=click.Path(file_okay=False, path_type=Path), default=default_root, help="Where rollouts are kept."
-)
+@click.option("--root", type=click.Path(file_okay=False, path_type=Path), default=default_root, help="Where rollouts are kept.")
 @click.option("--frames", default=7, show_default=True, type=click.IntRange(1, 20), help="Live frames shown.")
 @click.option("--plans", default=3, show_default=True, type=click.IntRange(1, 12), help="Imagined ways shown.")
 def command(rollout: str | None, output: Path | None, root: Path, frames: int, plans: int) -> None:

@@ -68,17 +68,14 @@ def show(rollout: str | None, root: Path) -> None:
 @click.option("--hold", default=0.5, show_default=True, help="s all of it must hold.")
 def reached(root: Path, time_to_goal: float, progress: float, goal_distance: float, speed: float, hold: float) -> None:
     """Run the reached detector over all recorded rollouts of the simulated arm and count how often it is right."""
-    limits = ReachedLimits(
-        time_to_goal=time_to_goal, progress=progress, goal_distance=goal_distance, speed=speed, hold=hold
-    )
+    limits = ReachedLimits(time_to_goal=time_to_goal, progress=progress, goal_distance=goal_distance, speed=speed, hold=hold)
     rollouts = [samples for r in _describe_all(root) if r.complete and (samples := reached_samples(r))]
     score = score_detector(rollouts, limits)
     click.echo(f"{len(rollouts)} rollouts: {limits}")
+    click.echo(f"right {score.true_positive}, wrong {score.false_positive} ({100 * score.false_positive_rate:.1f} % of detections)")
     click.echo(
-        f"right {score.true_positive}, wrong {score.false_positive} ({100 * score.false_positive_rate:.1f} % of detections)"
-    )
-    click.echo(
-        f"missed {score.false_negative} ({100 * score.false_negative_rate:.1f} % of goals reached), rightly silent {score.true_negative}"
+        f"missed {score.false_negative} ({100 * score.false_negative_rate:.1f} % of goals reached), "
+        f"rightly silent {score.true_negative}"
     )
     if score.latency:
         p50, p95 = np.percentile(score.latency, [50, 95])

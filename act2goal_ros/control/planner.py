@@ -68,10 +68,13 @@ class MadePlan:
 class Planner:
     """Plans for one goal at a time.
 
-    variant: what reaches the policy, for studies of whether it matters. `other_goal`: the way to another episode's goal, drawn
-    once a goal from `other_goals`; `shuffled`: the right frames' features in another order, drawn anew every plan; `masked`: features all
-    zero; `none`: no plan at all. Time to goal and goal latent stay those of the shown goal, so that progress and the reached
-    detector judge the real goal. seed: of the noise; negative draws one.
+    variant: what reaches the policy, for studies of whether it matters.
+    - `other_goal`: the way to another episode's goal, drawn once a goal from `other_goals`
+    - `shuffled`: the right frames' features in another order, drawn anew every plan
+    - `masked`: features all zero
+    - `none`: no plan at all
+    The goal latent stays that of the shown goal, so that progress and the reached detector judge the real goal.
+    seed: of the noise; negative draws one.
     """
 
     def __init__(

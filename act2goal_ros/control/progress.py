@@ -57,9 +57,7 @@ class ProgressTracker:
     way is taken to show no motion.
     """
 
-    def __init__(
-        self, mode: ProgressMode = "latent", *, max_rate: float = 2.0, lag: float = 0.1, min_speed: float = 0.02
-    ) -> None:
+    def __init__(self, mode: ProgressMode = "latent", *, max_rate: float = 2.0, lag: float = 0.3, min_speed: float = 0.02) -> None:
         if mode not in ("latent", "clock"):
             raise ProgressError(f"mode is {mode!r}, must be 'latent' or 'clock'")
         for name, value in (("max_rate", max_rate), ("lag", lag), ("min_speed", min_speed)):
@@ -81,18 +79,18 @@ class ProgressTracker:
         """Forgets the plan."""
         self._knots = None
 
-    def set_plan(
-        self, start: float, offsets: npt.ArrayLike, latents: npt.ArrayLike, start_latent: npt.ArrayLike
-    ) -> None:
-        """Takes a plan: start (s, absolute), offsets (F,) s ascending > 0, latents (F, C, h, w), start_latent (C, h, w)."""
+    def set_plan(self, start: float, offsets: npt.ArrayLike, latents: npt.ArrayLike, start_latent: npt.ArrayLike) -> None:
+        """Takes a plan: start (s, absolute), offsets (F,) s > 0 ascending, latents (F, C, h, w), start_latent (C, h, w)."""
         times = np.asarray(offsets, np.float64)
         frames, first = np.asarray(latents, np.float32), np.asarray(start_latent, np.float32)
         if times.ndim != 1 or times.size == 0 or not np.all(np.isfinite(times)):
             raise ProgressError(f"frame offsets have shape {times.shape}, need (F,) with F >= 1, all finite")
-        if times[0] <= 0.0 or np.any(np.diff(times) <= 0.0):
+        if times[0] <= 0.0 or np.any(np.diff(times) < 0.0):
             raise ProgressError(f"frame offsets {np.round(times, 3).tolist()} s must be > 0 and ascending")
         if frames.shape != (times.size, *first.shape):
             raise ProgressError(f"latents have shape {frames.shape}, must be {(times.size, *first.shape)}")
+        distinct = np.append(np.diff(times) > 0.0, True)  # near the goal several frames may fall on one step: the last counts
+        times, frames = times[distinct], frames[distinct]
         way = np.concatenate([first.reshape(1, -1), frames.reshape(times.size, -1)])
         if not np.all(np.isfinite(way)):
             raise ProgressError("the plan's latents are not finite")
@@ -313,8 +311,6 @@ def first_detection(samples: Sequence[ReachedSample], limits: ReachedLimits) -> 
     """The sample at which a detector with these limits first says reached."""
     detector = ReachedDetector(limits)
     for s in samples:
-        if detector.update(
-            s.time, time_to_goal=s.time_to_goal, progress=s.progress, goal_distance=s.goal_distance, speed=s.speed
-        ):
+        if detector.update(s.time, time_to_goal=s.time_to_goal, progress=s.progress, goal_distance=s.goal_distance, speed=s.speed):
             return s
     return None

@@ -16,10 +16,12 @@ from act2goal_ros.model.msth import select
 
 @dataclass(frozen=True, kw_only=True)
 class RehashLimits:
-    """horizon: P, s of dense frames ahead; distal: M, frames beyond; max_age: s after which a plan must not be used; replan_age: s after
-    which another is asked for; max_distance: RMS of the live latent to the imagined way, max_shift: s behind or ahead of the plan's
-    clock, more asks for another; patience: frames in a row too far before that; shift_step: s of change of shift that renews the
-    selection.
+    """What is selected, and when another plan is asked for.
+
+    horizon: P, s of dense frames ahead; distal: M, frames beyond; max_age: s after which a plan must not be used;
+    replan_age: s after which another is asked for; max_distance: RMS of the live latent to the imagined way, max_shift: s
+    behind or ahead of the plan's clock: more asks for another; patience: frames in a row too far before that;
+    shift_step: s of change of shift that renews the selection.
     """
 
     horizon: float

@@ -1,7 +1,8 @@
 """rosbag2 directories (metadata.yaml and one MCAP file) that stay readable when the writer is killed.
 
-A message given to BagWriter is in the file after the next flush: SIGKILL costs what came since. What is left then has no index and no
-metadata.yaml; repair() writes both. A writer holds a lock on its file, so that repair() never touches a bag that is being written.
+A message given to BagWriter is in the file after the next flush: SIGKILL costs what came since. What is left then has no index
+and no metadata.yaml; repair() writes both. A writer holds a lock on its file, so that repair() never touches a bag that is
+being written.
 """
 
 from __future__ import annotations
@@ -190,8 +191,8 @@ def is_complete(directory: Path) -> bool:
 def repair(directory: Path, facts: Mapping[str, str] | None = None) -> Repair | None:
     """Completes a bag whose writer was killed: rewrites its file with an index and writes metadata.yaml.
 
-    facts: added to those found. Returns None when the bag is complete or still being written; raises BagError when there is nothing to
-    repair in it.
+    facts: added to those found. Returns None when the bag is complete or still being written; raises BagError when there is nothing
+    to repair in it.
     """
     if is_complete(directory):
         return None
@@ -315,9 +316,7 @@ def _rewrite(directory: Path, source: IO[bytes], path: Path, facts: Mapping[str,
     return Repair(directory, sum(tally.counts.values()), lost, found)
 
 
-def _copy(
-    source: IO[bytes], writer: Writer, tally: _Tally, topics: list[dict[str, Any]], facts: dict[str, str]
-) -> None:
+def _copy(source: IO[bytes], writer: Writer, tally: _Tally, topics: list[dict[str, Any]], facts: dict[str, str]) -> None:
     """Copies schemas, channels and messages; fills tally, topics (entries of metadata.yaml) and facts."""
     schemas: dict[int, Schema] = {}
     channels: dict[int, tuple[int, str]] = {}

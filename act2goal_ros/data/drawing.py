@@ -32,9 +32,7 @@ def draw(story: Story, path: Path, dpi: int = 100) -> Path:
     figure = Figure(figsize=(WIDTH, 8.0 + 2.35 * max(rows, 0.4)), facecolor=PAPER)
     FigureCanvasAgg(figure)
     heights = [0.6, 2.35, 0.2, *([2.35] * rows or [0.6]), 0.1, 2.5, 1.35, 1.35]
-    grid = figure.add_gridspec(
-        len(heights), 1, height_ratios=heights, left=0.06, right=0.95, top=0.985, bottom=0.05, hspace=0.32
-    )
+    grid = figure.add_gridspec(len(heights), 1, height_ratios=heights, left=0.06, right=0.95, top=0.985, bottom=0.05, hspace=0.32)
     _title(figure.add_subplot(grid[0]), story)
     _seen(figure, grid[1], story)
     _legend(figure.add_subplot(grid[2]))
@@ -67,9 +65,7 @@ def _title(axes: Axes, story: Story) -> None:
     outcome = story.facts.get("outcome", "unknown")
     _blank(axes)
     end = story.goal_ended if story.goal_ended is not None else story.duration
-    axes.text(
-        0.0, 0.62, outcome.capitalize(), color=OUTCOMES.get(outcome, INK), fontsize=25, weight="bold", va="center"
-    )
+    axes.text(0.0, 0.62, outcome.capitalize(), color=OUTCOMES.get(outcome, INK), fontsize=25, weight="bold", va="center")
     words = [f"after {end:.1f} s", f"{story.plans} plans"]
     if len(story.success.values):
         words.append("the simulator agrees" if story.success.values[-1, 0] else "the simulator says: not at the goal")
@@ -81,18 +77,14 @@ def _title(axes: Axes, story: Story) -> None:
 
 def _strip(figure: Figure, spec: SubplotSpec, count: int, label: str, note: str) -> list[Axes]:
     """A row of `count` equal cells with a label on the left; the last cell stands apart."""
-    grid = GridSpecFromSubplotSpec(
-        1, count + 2, spec, width_ratios=[0.78, *[1.0] * (count - 1), 0.08, 1.0], wspace=0.06
-    )
+    grid = GridSpecFromSubplotSpec(1, count + 2, spec, width_ratios=[0.78, *[1.0] * (count - 1), 0.08, 1.0], wspace=0.06)
     left = _blank(figure.add_subplot(grid[0]))
     left.text(0.0, 0.62, label, fontsize=13, weight="bold", color=INK, va="center")
     left.text(0.0, 0.42, note, fontsize=10.5, color=FAINT, va="top", linespacing=1.4)
     return [figure.add_subplot(grid[k]) for k in (*range(1, count), count + 1)]
 
 
-def _show(
-    axes: Axes, picture: Rgb | None, text: str, colour: str = FAINT, width: float = 0.8, faded: bool = False
-) -> None:
+def _show(axes: Axes, picture: Rgb | None, text: str, colour: str = FAINT, width: float = 0.8, faded: bool = False) -> None:
     """A picture in a frame of a colour, with a caption below."""
     axes.set_xticks([])
     axes.set_yticks([])
@@ -173,9 +165,7 @@ def _joints(axes: Axes, story: Story) -> None:
         if story.commanded.values.size:
             axes.plot(story.commanded.times, story.commanded.values[:, k], color=colour, linewidth=1.7)
         if story.measured.values.size and k < story.measured.values.shape[1]:
-            axes.plot(
-                story.measured.times, story.measured.values[:, k], color=colour, linewidth=1.0, linestyle=(0, (1, 1.5))
-            )
+            axes.plot(story.measured.times, story.measured.values[:, k], color=colour, linewidth=1.0, linestyle=(0, (1, 1.5)))
         handles.append(Line2D([], [], color=colour, linewidth=2.2, label=name.removesuffix("_joint").replace("_", " ")))
     if story.gripper.values.size:
         grip = axes.twinx()

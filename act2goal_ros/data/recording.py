@@ -1,7 +1,7 @@
 """Records rollouts on a thread of its own, within bounds of disk and memory, whatever the disk does.
 
-The caller's thread only appends to a queue. The worker empties it every `flush_period`, so that SIGKILL costs at most that much, removes
-the oldest rollouts for room, and stops with a fault when the disk is full; the next begin() tries again.
+The caller's thread only appends to a queue. The worker empties it every `flush_period`, so that SIGKILL costs at most that much,
+removes the oldest rollouts for room, and stops with a fault when the disk is full; the next begin() tries again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ Message = tuple[str, int, bytes]  # topic, ns received, data
 
 @dataclass(frozen=True, kw_only=True)
 class RecorderLimits:
-    """max_bytes: of all rollouts; min_free_bytes: left to others on the disk; queue_bytes: waiting for the disk; flush_period: s."""
+    """Bounds of a recorder.
+
+    max_bytes: of all rollouts; min_free_bytes: left to others on the disk; queue_bytes: waiting for the disk;
+    flush_period: s.
+    """
 
     max_bytes: int = 10_000 * MB
     min_free_bytes: int = 500 * MB

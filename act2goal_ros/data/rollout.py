@@ -141,8 +141,9 @@ def read(
 ) -> Iterator[Received]:
     """Messages of a complete rollout in the order they were received; arrays in them are NumPy arrays.
 
-    topics: names without namespace, e.g. "plan" or "sim/state"; matched against the end of the recorded names. wanted(topic, time): which
-    messages to decode; the others are skipped. Needs no ROS: the types come from the file. Raises BagError naming the path when it cannot be read.
+    topics: names without namespace, e.g. "plan" or "sim/state"; matched against the end of the recorded names.
+    wanted(topic, time): which messages to decode; the others are skipped. Needs no ROS: the types come from the file.
+    Raises BagError naming the path when it cannot be read.
     """
     try:
         with Reader(directory) as reader:

@@ -137,9 +137,7 @@ def _live_frames(rollout: Rollout, wanted: Sequence[float], to_rgb: ToRgb) -> li
     return [(t - rollout.start, pictures[t]) for t in nearest]
 
 
-def _imagined(
-    plan: Received, live: Rgb | None, selections: list[Received], start: float, to_rgb: ToRgb
-) -> ImaginedFrames:
+def _imagined(plan: Received, live: Rgb | None, selections: list[Received], start: float, to_rgb: ToRgb) -> ImaginedFrames:
     message = plan.message
     chosen: dict[int, bool] = {}
     for selection in selections:

@@ -1,15 +1,14 @@
 """Imagines the way from the live frame to the goal, asynchronously.
 
 subscribes: goal, image_raw, replan.
-publishes: plan (metadata and latents) and plan_features under the same plan_id; on some plans a second `plan` of the same plan_id follows,
-equal but for its previews (decoded pictures of the imagined frames), so that decoding delays no plan.
+publishes: plan (metadata and latents) and plan_features under the same plan_id; on some plans a second `plan` of the same plan_id
+follows, equal but for its previews (decoded pictures of the imagined frames), so that decoding delays no plan.
 A plan is made at once on a new goal and on a replan request, else at `rate`, from the newest frame, only while the goal is ACTIVE.
 """
 
 from __future__ import annotations
 
 import array
-import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import Image
 
 from act2goal_ros import paths
+from act2goal_ros.control.niceness import give_way
 from act2goal_ros.control.planner import VARIANTS, MadePlan, Meter, Planner, PlanSchedule, Worker
 from act2goal_ros.nodes import images, qos, topics
 from act2goal_ros.nodes.base import ManagedNode, run
@@ -40,14 +40,12 @@ class ImaginationParameters:
     backend: str = param("auto", "", "what runs the networks: auto, onnxruntime, tensorrt or cuda")
     threads: int = param(1, "", "threads of one network run", low=1, high=64)
     rate: float = param(5.0, "Hz", "plans a second while a goal is active", low=0.1, high=100.0, runtime=True)
-    preview_rate: float = param(
-        1.0, "Hz", "plans a second that carry pictures; 0: none", low=0.0, high=30.0, runtime=True
-    )
+    preview_rate: float = param(1.0, "Hz", "plans a second that carry pictures; 0: none", low=0.0, high=30.0, runtime=True)
     image_timeout: float = param(0.5, "s", "a frame older than this makes no plan", low=0.02, high=10.0, runtime=True)
     seed: int = param(-1, "", "of the first plan's noise, counted up from there; -1: drawn", low=-1, high=2**31 - 1)
     variant: str = param("normal", "", "for studies: what of the plan reaches the policy", choices=VARIANTS)
     other_goals: str = param("", "", "folder of other episodes' goal pictures, for variant other_goal")
-    nice: int = param(5, "", "niceness of the process: imagination gives way to the policy", low=0, high=19)
+    nice: int = param(5, "", "added to the process's niceness: imagination gives way to the policy", low=0, high=19)
 
 
 class ImaginationNode(ManagedNode[ImaginationParameters]):
@@ -58,12 +56,10 @@ class ImaginationNode(ManagedNode[ImaginationParameters]):
         self._worker: Worker | None = None
 
     def setup(self) -> None:
-        os.setpriority(os.PRIO_PROCESS, 0, max(self.p.nice, os.getpriority(os.PRIO_PROCESS, 0)))
+        give_way(self.p.nice)
         self._bundle = ModelBundle.load(paths.model(self.p.model))
         imagination = self._bundle.imagination(self.p.backend, self.p.threads)
-        self._planner = Planner(
-            imagination, variant=self.p.variant, other_goals=_pictures(self.p.other_goals), seed=self.p.seed
-        )
+        self._planner = Planner(imagination, variant=self.p.variant, other_goals=_pictures(self.p.other_goals), seed=self.p.seed)
         _warm_up(self._planner, self._bundle.image_size)
         self._schedule, self._meter = PlanSchedule(self.p.rate), Meter()
         self._lock = threading.Lock()
@@ -79,7 +75,7 @@ class ImaginationNode(ManagedNode[ImaginationParameters]):
         self.own(self.create_subscription(Replan, topics.REPLAN, self._on_replan, qos.EVENT))
 
     def start(self) -> None:
-        self._worker = Worker(self._work, self._failed, "imagination")
+        self._worker = Worker(self._work, self._model_failed, "imagination")
         self.own(self.create_timer(REPORT_PERIOD, self._report_state, clock=Clock(clock_type=ClockType.STEADY_TIME)))
         self._schedule.hurry()
 
@@ -123,7 +119,9 @@ class ImaginationNode(ManagedNode[ImaginationParameters]):
         age = self.now() - _seconds(frame.header.stamp)
         if not -self.p.image_timeout <= age <= self.p.image_timeout:
             self._drop(
-                "stale_image", f"frame is {age:.2f} s old, must be within ±{self.p.image_timeout:.2f} s", StopReason.NONE
+                "stale_image",
+                f"frame is {age:.2f} s old, must be within ±{self.p.image_timeout:.2f} s",
+                StopReason.NONE,
             )
             return
         self._schedule.made(self.now())
@@ -174,7 +172,7 @@ class ImaginationNode(ManagedNode[ImaginationParameters]):
         message.start_latent = _floats(plan.start_latent)
         return message
 
-    def _failed(self, error: Exception) -> None:
+    def _model_failed(self, error: Exception) -> None:
         self._drop("model_fault", f"{type(error).__name__}: {error}", StopReason.MODEL_FAULT)
 
     # private helpers
@@ -205,9 +203,7 @@ class ImaginationNode(ManagedNode[ImaginationParameters]):
             level = NodeStatus.ERROR if stop_reason != StopReason.NONE else NodeStatus.WARN
             self.report(level, f"no plan: {message}", stop_reason, **values)
         elif self._frame is None:
-            self.report(
-                NodeStatus.WARN, f"no plan: no camera frame on {self.resolve_topic_name(topics.IMAGE)} yet", **values
-            )
+            self.report(NodeStatus.WARN, f"no plan: no camera frame on {self.resolve_topic_name(topics.IMAGE)} yet", **values)
         else:
             self.report(NodeStatus.OK, "imagining", **values)
 

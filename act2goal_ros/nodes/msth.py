@@ -1,8 +1,8 @@
 """Multi-scale temporal hashing at run time: selects frames of the plan for the policy, and measures progress.
 
 subscribes: plan, live_latent, goal.
-publishes: selection (on every plan, and when progress crosses a frame or shifts the plan's clock), progress (for every live latent),
-replan (once a plan and cause: too far from the plan, too old, too far off its clock).
+publishes: selection (on every plan, and when progress crosses a frame or shifts the plan's clock), progress (for every
+live latent), replan (once a plan and cause: too far from the plan, too old, too far off its clock).
 No timer takes part: the selection carries absolute times, which the policy turns into times from now.
 """
 
@@ -34,24 +34,17 @@ class MsthParameters:
     """Parameters of the msth node."""
 
     model: str = param("act2goal-tiny", "", "name in models/ or path of a model's folder")
-    progress: str = param(
-        "latent", "", "what moves a plan on: the live latent or the clock", choices=("latent", "clock")
-    )
+    progress: str = param("latent", "", "what moves a plan on: the live latent or the clock", choices=("latent", "clock"))
     distal: int = param(0, "", "distal frames selected; 0: as many as the model was trained with", low=0, high=64)
     max_age: float = param(1.5, "s", "after this a plan must not be used", low=0.1, high=30.0)
     replan_age: float = param(0.75, "s", "after this another plan is asked for", low=0.05, high=30.0)
-    max_distance: float = param(
-        1.0, "RMS", "of the live latent to the imagined way; more asks for another plan", low=0.0, high=1e3
-    )
-    max_shift: float = param(
-        0.5, "s", "behind or ahead of the plan's clock; more asks for another plan", low=0.01, high=30.0
-    )
+    max_distance: float = param(1.0, "RMS", "of the live latent to the imagined way; more asks for another plan", low=0.0, high=1e3)
+    max_shift: float = param(0.5, "s", "behind or ahead of the plan's clock; more asks for another plan", low=0.01, high=30.0)
     patience: int = param(3, "", "frames in a row too far from the plan before another is asked for", low=1, high=100)
     shift_step: float = param(0.05, "s", "change of shift that renews the selection", low=0.001, high=1.0)
     max_rate: float = param(2.0, "s/s", "progress along a plan, at most", low=1.0, high=10.0)
-    lag: float = param(
-        0.1, "s", "the clock's pull: how far progress runs ahead of a robot that stands still", low=0.001, high=5.0
-    )
+    variant: str = param("normal", "", "for studies: masked selects no frame", choices=("normal", "masked"))
+    lag: float = param(0.3, "s", "the clock's pull: how far progress runs ahead of a robot that stands still", low=0.001, high=5.0)
 
 
 class MsthNode(ManagedNode[MsthParameters]):
@@ -164,6 +157,8 @@ class MsthNode(ManagedNode[MsthParameters]):
             shift=hashed.shift,
         )
         message.header.stamp = stamp
+        if self.p.variant == "masked":
+            message.frame_indices, message.frame_times, message.proximal = [], [], []
         self._selection.publish(message)
 
     def _too_early(self, seconds: float) -> None:
@@ -179,9 +174,7 @@ class MsthNode(ManagedNode[MsthParameters]):
     def _same_model(self, found: str, what: str) -> bool:
         if found == self._bundle.hash:
             return True
-        self._drop(
-            "wrong_model", f"{what} of model {found[:12] or 'without hash'}, this node has {self._bundle.hash[:12]}"
-        )
+        self._drop("wrong_model", f"{what} of model {found[:12] or 'without hash'}, this node has {self._bundle.hash[:12]}")
         return False
 
     def _drop(self, cause: str, message: str) -> None:

@@ -9,7 +9,6 @@ reported, and leaves the graph alone; the next goal tries again.
 from __future__ import annotations
 
 import functools
-import os
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -37,6 +36,7 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Bool, Float64
 from trajectory_msgs.msg import JointTrajectory
 
+from act2goal_ros.control.niceness import give_way
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.data.bag import Topic
 from act2goal_ros.data.recording import MB, Recorder, RecorderLimits
@@ -82,7 +82,7 @@ class RolloutsNode(ManagedNode[RolloutsParameters]):
 
     def setup(self) -> None:
         robot = RobotConfig.load(self.p.robot)
-        os.setpriority(os.PRIO_PROCESS, 0, max(self.p.nice, os.getpriority(os.PRIO_PROCESS, 0)))
+        give_way(self.p.nice)
         self._goal_id = self._ended = ""
         self._began = 0.0
         self._frames = 0
@@ -106,10 +106,10 @@ class RolloutsNode(ManagedNode[RolloutsParameters]):
             self.own(self.create_subscription(kind, name, functools.partial(self._on_message, name), profile, raw=True))
 
     def start(self) -> None:
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._finish = self.own(self.create_timer(max(self.p.tail, 0.001), self._end, clock=self._steady))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._finish = self.own(self.create_timer(max(self.p.tail, 0.001), self._end, clock=steady))
         self._finish.cancel()
-        self.own(self.create_timer(REPORT_PERIOD, self._report_state, clock=self._steady))
+        self.own(self.create_timer(REPORT_PERIOD, self._report_state, clock=steady))
         if topics.GOAL in self._standing:
             self._on_goal(self._standing[topics.GOAL])
 
