@@ -1,15 +1,14 @@
 """Starts the graph that act2goal_ros/graph.py describes: `ros2 launch act2goal_ros bringup.launch.py --show-args`."""
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch_ros.actions import Node
 
 from act2goal_ros import graph
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 RESPAWN_DELAY = 1.0  # s
 held = []  # the launch's lock and the folder of its parameter files, for as long as this process lives
@@ -21,8 +20,6 @@ def bring_up(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     settings = graph.Settings.parse(given)
     folder = tempfile.TemporaryDirectory(prefix="act2goal_")
     held.extend([graph.take_launch(settings), folder])
-    # The kernel ends the nodes should this process be killed; nothing is left behind then either.
-    prefix = "setpriv --pdeathsig KILL" if shutil.which("setpriv") else None
     nodes = [
         Node(
             package="act2goal_ros",
@@ -33,7 +30,6 @@ def bring_up(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             respawn=node.respawn,
             respawn_delay=RESPAWN_DELAY,
             output="both",
-            prefix=prefix,
         )
         for node in graph.nodes(settings)
     ]
