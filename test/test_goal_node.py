@@ -208,6 +208,8 @@ def test_bad_files_are_refused_by_action_and_service(bench: Bench, name: str) ->
 
 
 def test_a_picture_on_the_topic_is_the_goal_a_bad_one_is_counted(bench: Bench) -> None:
+    heard = len(bench.probe.heard[topics.STATUS])
+    wait_for(lambda: len(bench.probe.heard[topics.STATUS]) > heard + 2, what="a heartbeat that counts all so far")
     before = int(bench.probe.values("goal").get("drops.bad_goal", 0))
     bad = images.to_message(RGB)
     bad.encoding = "bayer_rggb8"
