@@ -102,7 +102,11 @@ def start_to_motion() -> float:
     started = time.monotonic()
     with graph():
         client = GraphClient()
-        client.wait_for("motion", lambda: client.status is not None and np.abs(client.status.commanded_velocities).max(initial=0) > 0.01, 60)
+
+        def moving() -> bool:
+            return client.status is not None and np.abs(client.status.commanded_velocities).max(initial=0) > 0.01
+
+        client.wait_for("motion", moving, 60)
         seconds = time.monotonic() - started
         client.close()
     return seconds
@@ -136,7 +140,7 @@ def main(part: str, episodes: int, variant: str, seconds: float, install_log: Pa
     command = {"command." + part: "python benchmarks/bringup.py " + " ".join(sys.argv[1:])}
     rows_folder = ROOT / "outputs" / "bringup"
     if part == "graph":
-        with graph("--goal-image", "none") as process:
+        with graph("goal_image:=none") as process:
             client = GraphClient()
             client.ready(60.0)
             rows = run_episodes(client, episodes, rows_folder / "graph.jsonl")
@@ -153,7 +157,7 @@ def main(part: str, episodes: int, variant: str, seconds: float, install_log: Pa
             values["graph_minus_loop"] = compare(graph_rows, output)
         write(values)
     elif part == "timing":
-        with graph("--goal-image", "none") as process:
+        with graph("goal_image:=none") as process:
             client = GraphClient()
             client.ready(60.0)
             measured = timing(client, seconds)
