@@ -1,26 +1,55 @@
-"""For all tests: ROS stays on this machine, logs stay out of the home folder, and no process is left behind."""
+"""For all tests: ROS stays on this machine and off domain 0, logs stay out of the home folder, no process is left behind."""
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import domains
 import psutil
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from act2goal_ros import graph
+
+PR_SET_CHILD_SUBREAPER = 36
+NEEDS_TORCH = re.compile(r"^\s*(import torch|from (torch|act2goal_ros\.learning|act2goal_ros\.model\.(?!msth|config)))", re.M)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Makes orphans of the tests' processes children of this one, where they are found and ended."""
+    config.addinivalue_line("markers", "system: runs the whole graph; minutes")
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leaves out what needs torch where it is not installed, as on a robot."""
+    if importlib.util.find_spec("torch") or collection_path.suffix != ".py":
+        return None
+    return True if NEEDS_TORCH.search(collection_path.read_text()) else None
 
 
 @pytest.fixture(scope="session", autouse=True)
 def quiet_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Sets the environment that nodes under test inherit; afterwards ends whatever a failed test left running."""
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    for name in graph.FASTDDS_PROFILES:
+        os.environ.pop(name, None)
+    os.environ |= graph.environment(graph.Settings.parse({"discovery": "localhost"}))
     os.environ["ROS_LOG_DIR"] = str(tmp_path_factory.mktemp("ros_log"))
-    os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_localhost.xml"))
-    os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds_localhost.xml"))
+    os.environ["ROS_DOMAIN_ID"] = str(domains.reserve())
     yield
     left = psutil.Process().children(recursive=True)
     for process in left:
         process.kill()
     psutil.wait_procs(left, timeout=5.0)
+
+
+@pytest.fixture
+def domain(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A ROS domain of this test's own, which the processes it starts inherit."""
+    number = domains.reserve()
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(number))
+    return number

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import domains
 import pytest
 import rclpy
 from act2goal_msgs.msg import NodeStatus
@@ -21,14 +22,7 @@ from rclpy.node import Node
 
 from act2goal_ros.nodes import qos, topics
 
-_next = 0
-
-
-def new_domain() -> int:
-    """A ROS_DOMAIN_ID that other tests running now do not use (1..101: valid with every operating system)."""
-    global _next
-    _next += 1
-    return 1 + (os.getpid() * 7 + _next) % 101
+new_domain = domains.reserve
 
 
 class Probe:

@@ -31,16 +31,12 @@ def command(task: str, episodes: int, seed: int, timeout: float, namespace: str,
     from act2goal_ros import graph
 
     os.environ.update(graph.environment(graph.Settings.parse({})))
-    import rclpy
-    import rclpy.signals
-
     from act2goal_ros.control.robot import RobotConfig
-    from act2goal_ros.nodes.expert import DriveError, ExpertDriver
+    from act2goal_ros.nodes.expert import DriveError, ExpertDriver, ros
 
-    rclpy.init(signal_handler_options=rclpy.signals.SignalHandlerOptions.NO)
     drives: list[Drive] = []
     with contextlib.ExitStack() as stack:
-        stack.callback(rclpy.try_shutdown)
+        stack.enter_context(ros())
         driver = stack.enter_context(contextlib.closing(ExpertDriver(RobotConfig.load("ur5e_sim"), namespace)))
         if not driver.wait_for_arm(2.0) and start:
             click.echo("no simulated arm answers: starting one")

@@ -6,8 +6,9 @@ calls: sim/reset. It knows the cube from sim/state, which nothing else in the gr
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from act2goal_msgs.srv import ResetSim
 from control_msgs.msg import JointTrajectoryControllerState
 from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64
@@ -50,6 +52,16 @@ class Drive:
     duration: float
     largest_error: float
     real_time_factor: float
+
+
+@contextlib.contextmanager
+def ros() -> Iterator[None]:
+    """ROS while the block runs; Ctrl-C stays the caller's."""
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        yield
+    finally:
+        rclpy.try_shutdown()
 
 
 class ExpertDriver(Node):
