@@ -108,6 +108,8 @@ def test_mcap_ros2_support_decodes_a_recording_and_its_times(tmp_path):
     plan = next(m.decoded_message for m in messages if m.channel.topic == "/plan")
     assert plan.plan_id == "p1" and list(plan.latents) == [1.0, 2.0]
     assert kinds == {"act2goal", "rosbag2"}
+    assert first.channel.metadata["topic_type_hash"] == type_hash("sensor_msgs/msg/JointState")
+    assert yaml.safe_load(first.channel.metadata["offered_qos_profiles"])[0]["reliability"] == "best_effort"
 
 
 def test_the_metadata_is_what_rosbag2_writes(tmp_path):
@@ -117,9 +119,7 @@ def test_the_metadata_is_what_rosbag2_writes(tmp_path):
     assert info["relative_file_paths"] == ["r_0.mcap"] and info["message_count"] == 21
     assert info["custom_data"] == {"goal_id": "g1", "outcome": "reached"}
     plan = next(t for t in info["topics_with_message_count"] if t["topic_metadata"]["name"] == "/plan")["topic_metadata"]
-    assert plan["type_description_hash"] == type_hash("act2goal_msgs/msg/Plan") and plan["type_description_hash"].startswith(
-        "RIHS01_"
-    )
+    assert plan["type_description_hash"] == type_hash("act2goal_msgs/msg/Plan") and plan["type_description_hash"].startswith("RIHS01_")
     assert plan["offered_qos_profiles"][0]["durability"] == "transient_local"
     assert "&" not in (tmp_path / "r" / "metadata.yaml").read_text()  # no YAML aliases
 

@@ -81,9 +81,7 @@ class _Tally:
             "duration": duration,
             "starting_time": start,
             "message_count": count,
-            "topics_with_message_count": [
-                {"topic_metadata": dict(t), "message_count": self.counts.get(t["name"], 0)} for t in topics
-            ],
+            "topics_with_message_count": [{"topic_metadata": dict(t), "message_count": self.counts.get(t["name"], 0)} for t in topics],
             "compression_format": "",
             "compression_mode": "",
             "relative_file_paths": [file],
@@ -129,9 +127,8 @@ class BagWriter:
 
     def _add(self, topic: Topic) -> int:
         schema = self._writer.register_schema(topic.type, "ros2msg", message_definition(topic.type).encode())
-        return self._writer.register_channel(
-            topic.name, "cdr", schema, {"offered_qos_profiles": yaml.safe_dump(topic.qos()).strip()}
-        )
+        metadata = {"offered_qos_profiles": yaml.safe_dump(topic.qos()).strip(), "topic_type_hash": type_hash(topic.type)}
+        return self._writer.register_channel(topic.name, "cdr", schema, metadata)
 
     @property
     def size(self) -> int:

@@ -111,7 +111,7 @@ def _imagined(figure: Figure, spec: SubplotSpec, plan: ImaginedFrames, story: St
     """The live frame nearest to the plan's start, then its imagined frames; the goal again at the right."""
     count = len(story.frames) + 1 if story.frames else len(plan.pictures) + 2
     count = max(count, len(plan.pictures) + 2)
-    note = f"at {plan.time:.1f} s\ngoal in {plan.time_to_goal:.1f} s"
+    note = f"at {max(plan.time, 0.0):.1f} s\ngoal in {plan.time_to_goal:.1f} s"
     cells = _strip(figure, spec, count, "Imagined", note)
     _show(cells[0], plan.start, "seen then")
     for axes, k in zip(cells[1:], range(len(plan.pictures)), strict=False):
