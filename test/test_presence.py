@@ -27,6 +27,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 def test_a_killed_process_is_noticed(sleeper: subprocess.Popen[bytes]) -> None:
     ended: queue.Queue[str] = queue.Queue()
     watch = ProcessWatch(ended.put)
+    open_before = len(os.listdir("/proc/self/fd"))
     assert watch.watch("a", sleeper.pid, machine())
     time.sleep(0.05)
     assert ended.empty()
@@ -34,6 +35,8 @@ def test_a_killed_process_is_noticed(sleeper: subprocess.Popen[bytes]) -> None:
     began = time.monotonic()
     assert ended.get(timeout=5.0) == "a"
     assert time.monotonic() - began < 2.0
+    time.sleep(0.1)
+    assert len(os.listdir("/proc/self/fd")) == open_before
     watch.close()
 
 

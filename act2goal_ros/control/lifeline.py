@@ -12,12 +12,14 @@ import ctypes
 import errno
 import mmap
 import os
+import sys
 import time
 from pathlib import Path
 
 FOLDER = Path("/dev/shm")
 SIZE = 64  # bytes; glibc's pthread_mutex_t takes 40
 PROCESS_SHARED, ROBUST = 1, 1
+HOLDER = 0x3FFFFFFF  # the bits of a robust mutex's first word that hold its holder's thread id
 
 _held: list[mmap.mmap] = []  # a held mutex is linked into its thread's list: its memory must stay
 
@@ -69,6 +71,7 @@ class Held:
         unfinished = self._file.with_name(f".{self._file.name}")
         memory, self._mutex = _map(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         _held.append(memory)
+        self._library.mlock(self._mutex, SIZE)  # a page that was swapped out is passed over when the thread dies
         attributes = ctypes.create_string_buffer(SIZE)
         for result in (
             self._library.pthread_mutexattr_init(attributes),
@@ -90,8 +93,10 @@ class Held:
 def _sweep() -> None:
     """Removes what processes have left that nobody watched when they were killed."""
     for path in FOLDER.glob(f"act2goal-{os.getuid()}-*"):
-        with contextlib.suppress(LifelineError):
-            Watched(path.name.split("-", 2)[2]).has_ended(0.0)
+        with contextlib.suppress(OSError):
+            holder = int.from_bytes(path.read_bytes()[:4], sys.byteorder) & HOLDER
+            if not Path(f"/proc/{holder}").exists():
+                path.unlink()
 
 
 class Watched:

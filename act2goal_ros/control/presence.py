@@ -87,18 +87,18 @@ class ProcessWatch:
         self._on_end = on_end
         self._machine = machine()
         self._watched: set[str] = set()
+        self._lock = threading.Lock()
 
     def watch(self, instance: str, pid: int, machine: str) -> bool:
-        """Watches a process, by its lifeline or else its pidfd; False where that cannot be done from here."""
+        """Watches a process, by its lifeline and its pidfd; False where neither can be done from here."""
         if machine != self._machine or pid == os.getpid() or instance in self._watched:
             return False
-        has_ended = _ending_of(instance, pid)
-        if has_ended is None:
-            return False
-        self._watched.add(instance)
-        wait = threading.Thread(target=self._wait, args=(instance, has_ended), name=f"watch {pid}", daemon=True)
-        wait.start()
-        return True
+        ways = [way for way in (_lifeline_ending(instance), _pidfd_ending(pid)) if way is not None]
+        if ways:
+            self._watched.add(instance)
+        for has_ended in ways:
+            threading.Thread(target=self._wait, args=(instance, has_ended), name=f"watch {pid}", daemon=True).start()
+        return bool(ways)
 
     def forget(self, instance: str) -> None:
         """Stops watching."""
@@ -111,26 +111,40 @@ class ProcessWatch:
     def _wait(self, instance: str, has_ended: Callable[[float], bool]) -> None:
         while instance in self._watched:
             if has_ended(PATIENCE):
-                if instance in self._watched:
+                with self._lock:
+                    first = instance in self._watched
                     self._watched.discard(instance)
+                if first:
                     self._on_end(instance)
                 return
 
 
-def _ending_of(instance: str, pid: int) -> Callable[[float], bool] | None:
+def _lifeline_ending(instance: str) -> Callable[[float], bool] | None:
     """A function that waits up to some seconds for the process to end."""
     try:
-        lifeline = Watched(instance)
+        return Watched(instance).has_ended
     except LifelineError:
-        return _pidfd_ending(pid)
-    return lambda timeout: lifeline.has_ended(timeout) or not Path(f"/proc/{pid}").exists()
+        return None
 
 
 def _pidfd_ending(pid: int) -> Callable[[float], bool] | None:
+    """The same by the kernel's own handle of a process: surer, but slower on a busy machine."""
     try:
-        descriptor = os.pidfd_open(pid)
+        return _Pidfd(pid).has_ended
     except ProcessLookupError:
         return lambda _: True
     except (OSError, AttributeError):
         return None
-    return lambda timeout: bool(select.select([descriptor], [], [], timeout)[0])
+
+
+class _Pidfd:
+    def __init__(self, pid: int) -> None:
+        self._descriptor = -1
+        self._descriptor = os.pidfd_open(pid)
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def has_ended(self, timeout: float) -> bool:
+        return bool(select.select([self._descriptor], [], [], timeout)[0])
