@@ -70,7 +70,7 @@ def _title(axes: Axes, story: Story) -> None:
     if len(story.success.values):
         words.append("the simulator agrees" if story.success.values[-1, 0] else "the simulator says: not at the goal")
     axes.text(0.03 + 0.0155 * len(outcome), 0.6, "     ".join(words), color=INK, fontsize=15, va="center")
-    details = (story.facts.get(key, "") for key in ("task", "robot", "goal_source", "began"))
+    details = (str(story.facts.get(key, "")).rsplit("/", 1)[-1] for key in ("task", "robot", "goal_source", "began"))
     axes.text(1.0, 0.62, "   ".join(d for d in details if d), color=FAINT, fontsize=10.5, ha="right", va="center")
     axes.text(0.0, 0.02, story.name, color=FAINT, fontsize=10.5, va="center")
 
