@@ -214,7 +214,7 @@ def environment(settings: Settings, given: Mapping[str, str] = os.environ) -> di
     """Return the environment variables the nodes need beside those given.
 
     Fast DDS gets a shared-memory segment large enough for images; with discovery localhost it also opens no socket
-    on any other interface. A profile of the user's own stays in force.
+    on any other interface. A profile of the user's own stays in force, and so does another middleware.
     """
     variables = {
         "ROS_AUTOMATIC_DISCOVERY_RANGE": settings.discovery.upper(),
@@ -223,11 +223,13 @@ def environment(settings: Settings, given: Mapping[str, str] = os.environ) -> di
         "PYTHONUNBUFFERED": "1",
         "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
     }
-    profile = str(paths.share() / "config" / f"fastdds_{settings.discovery}.xml")
-    if not any(given.get(name) for name in FASTDDS_PROFILES):
+    fastdds = given.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp").startswith("rmw_fastrtps")
+    if fastdds and not any(given.get(name) for name in FASTDDS_PROFILES):
         prefixes = [sys.prefix, *given.get("AMENT_PREFIX_PATH", "").split(os.pathsep)]
         version_3 = any((Path(prefix) / "share/fastdds").is_dir() for prefix in prefixes if prefix)
-        variables[FASTDDS_PROFILES[not version_3]] = profile
+        variables[FASTDDS_PROFILES[not version_3]] = str(paths.share() / "config" / f"fastdds_{settings.discovery}.xml")
+        # The profile says who may find the nodes; the range LOCALHOST would add a socket on all interfaces to it.
+        variables["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SYSTEM_DEFAULT"
     return variables
 
 
