@@ -93,7 +93,7 @@ def timing(client: GraphClient, seconds: float) -> dict[str, Any]:
             "p50": float(np.median([s.delay_ms_p50 for s in running])),
             "p99": float(np.median([s.delay_ms_p99 for s in running])),
         },
-        "real_time_factor": float(np.mean(seen.factors)),
+        "real_time_factor": float(np.nanmean(seen.factors)),
     }
 
 

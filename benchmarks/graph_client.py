@@ -34,12 +34,13 @@ class GraphClient(Node):
     """Blocking calls from one thread; callbacks run in another."""
 
     def __init__(self) -> None:
+        rclpy.init()
         super().__init__("benchmark")
         self.watched = Watched()
         self.sim: SimState | None = None
         self.status: ControlStatus | None = None
         self.recent: deque[str] = deque(maxlen=20)
-        self.create_subscription(SimState, topics.SIM_STATE, self._on_sim, qos.COMMAND)
+        self.create_subscription(SimState, topics.SIM_STATE, self._on_sim, qos.SENSOR)
         self.create_subscription(ControlStatus, topics.CONTROL_STATUS, self._on_status, qos.COMMAND)
         self.create_subscription(Plan, topics.PLAN, self._on_plan, qos.LATCHED)
         self._reset = self.create_client(ResetSim, topics.RESET_SIM)
