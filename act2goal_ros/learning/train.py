@@ -137,7 +137,7 @@ def train_system(
             if steps % 20 == 0:
                 values = {key: value.item() for key, value in losses.items()}
                 print(steps, round(elapsed), *(f"{value:.4f}" for value in values.values()), sep=",", file=log, flush=True)
-                bar.set_postfix(step=steps, **{key: f"{value:.3f}" for key, value in values.items()})
+                bar.set_postfix({"step": steps} | {key: f"{value:.3f}" for key, value in values.items()})
             if time.monotonic() - saved > CHECKPOINT_S:
                 checkpoint(elapsed)
                 saved = time.monotonic()
