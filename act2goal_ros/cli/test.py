@@ -1,4 +1,4 @@
-"""`act2goal test`: linters, type checks and all tests, with Kilted and NumPy 2, then with Jazzy and NumPy 1.26."""
+"""`act2goal test`: linters, type checks and all tests with Kilted and NumPy 2; on request with Jazzy and NumPy 1.26."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 import click
 
 from act2goal_ros.paths import CHECKOUT
+
+
+DEFAULT = ("ruff", "mypy", "pytest")  # jazzy builds a second environment: --only jazzy
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,13 @@ def steps(arguments: tuple[str, ...]) -> list[Step]:
 
 
 @click.command(short_help="Run all tests.", context_settings={"ignore_unknown_options": True})
-@click.option("--only", multiple=True, type=click.Choice(["ruff", "mypy", "pytest", "jazzy"]), help="Only these steps.")
+@click.option("--only", multiple=True, type=click.Choice(["ruff", "mypy", "pytest", "jazzy"]), help="Only these steps; default: all but jazzy.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def command(only: tuple[str, ...], pytest_arguments: tuple[str, ...]) -> None:
     """Run linters, type checks and all tests of the checkout this is installed from; arguments go to pytest."""
     if not (CHECKOUT / "test" / "conftest.py").is_file():
         raise click.ClickException(f"{CHECKOUT} is no checkout: it has no test/conftest.py")
-    chosen = [step for step in steps(pytest_arguments) if not only or step.name in only]
+    chosen = [step for step in steps(pytest_arguments) if step.name in (only or DEFAULT)]
     failed = [step.name for step in chosen if not step.run()]
     if failed:
         raise click.ClickException(f"failed: {', '.join(failed)}")
