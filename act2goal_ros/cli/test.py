@@ -12,7 +12,6 @@ import click
 
 from act2goal_ros.paths import CHECKOUT
 
-
 DEFAULT = ("ruff", "mypy", "pytest")  # jazzy builds a second environment: --only jazzy
 
 
@@ -45,7 +44,11 @@ def steps(arguments: tuple[str, ...]) -> list[Step]:
         Step("ruff", [python, "-m", "ruff", "check", "."]),
         Step("mypy", [python, "-m", "mypy"]),
         Step("pytest", [python, "-m", "pytest", "-p", "no:cacheprovider", *arguments]),
-        Step("jazzy", [here, "test", "--only", "pytest", "--", "-m", "not system", *arguments], {"ACT2GOAL_ROS": "jazzy"}),
+        Step(
+            "jazzy",
+            [here, "test", "--only", "pytest", "--", "-m", "not system", *arguments],
+            {"ACT2GOAL_ROS": "jazzy"},
+        ),
     ]
 
 
