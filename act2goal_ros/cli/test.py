@@ -53,7 +53,7 @@ def steps(arguments: tuple[str, ...]) -> list[Step]:
 
 
 @click.command(short_help="Run all tests.", context_settings={"ignore_unknown_options": True})
-@click.option("--only", multiple=True, type=click.Choice(["ruff", "mypy", "pytest", "jazzy"]), help="Only these steps; default: all but jazzy.")
+@click.option("--only", multiple=True, type=click.Choice(["ruff", "mypy", "pytest", "jazzy"]), help="Only these; default: all but jazzy.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def command(only: tuple[str, ...], pytest_arguments: tuple[str, ...]) -> None:
     """Run linters, type checks and all tests of the checkout this is installed from; arguments go to pytest."""
