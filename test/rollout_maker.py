@@ -115,8 +115,7 @@ class Maker:
         """Joint states, command, status and progress of one moment."""
         self.add("/joint_states", seconds, header=header(seconds), name=JOINTS, position=joints)
         points = [
-            message("trajectory_msgs/msg/JointTrajectoryPoint", positions=joints, time_from_start=duration(0.02 * k))
-            for k in range(4)
+            message("trajectory_msgs/msg/JointTrajectoryPoint", positions=joints, time_from_start=duration(0.02 * k)) for k in range(4)
         ]
         self.add(
             "/scaled_joint_trajectory_controller/joint_trajectory",

@@ -15,9 +15,7 @@ from act2goal_ros.data.bag import BagError
 from act2goal_ros.data.rollout import Rollout, default_root, describe, directories, find, read
 
 MB = 1e6
-ROOT = click.option(
-    "--root", type=click.Path(file_okay=False, path_type=Path), default=default_root, help="Where rollouts are kept."
-)
+ROOT = click.option("--root", type=click.Path(file_okay=False, path_type=Path), default=default_root, help="Where rollouts are kept.")
 
 
 @click.group(name="rollout")
@@ -33,9 +31,7 @@ def list_rollouts(root: Path) -> None:
     for rollout in found:
         began = datetime.fromtimestamp(rollout.start).strftime("%Y-%m-%d %H:%M:%S") if rollout.start else "-" * 19
         success = {"True": "success", "False": "no success"}.get(rollout.facts.get("sim_success", ""), "")
-        click.echo(
-            f"{began}  {rollout.duration:6.1f} s  {rollout.bytes / MB:8.1f} MB  {rollout.outcome:<12} {success:<10}  {rollout.name}"
-        )
+        click.echo(f"{began}  {rollout.duration:6.1f} s  {rollout.bytes / MB:8.1f} MB  {rollout.outcome:<12} {success:<10}  {rollout.name}")
     total = sum(r.bytes for r in found) / MB
     click.echo(f"{len(found)} rollouts, {total:.1f} MB, in {root}")
 
@@ -74,8 +70,7 @@ def reached(root: Path, time_to_goal: float, progress: float, goal_distance: flo
     click.echo(f"{len(rollouts)} rollouts: {limits}")
     click.echo(f"right {score.true_positive}, wrong {score.false_positive} ({100 * score.false_positive_rate:.1f} % of detections)")
     click.echo(
-        f"missed {score.false_negative} ({100 * score.false_negative_rate:.1f} % of goals reached), "
-        f"rightly silent {score.true_negative}"
+        f"missed {score.false_negative} ({100 * score.false_negative_rate:.1f} % of goals reached), rightly silent {score.true_negative}"
     )
     if score.latency:
         p50, p95 = np.percentile(score.latency, [50, 95])

@@ -77,9 +77,7 @@ class Planner:
     seed: of the noise; negative draws one.
     """
 
-    def __init__(
-        self, imagination: Imagination, *, variant: str = "normal", other_goals: Sequence[Rgb] = (), seed: int = -1
-    ) -> None:
+    def __init__(self, imagination: Imagination, *, variant: str = "normal", other_goals: Sequence[Rgb] = (), seed: int = -1) -> None:
         if variant not in VARIANTS:
             raise PlannerError(f"variant is {variant!r}, must be one of {', '.join(VARIANTS)}")
         if variant == "other_goal" and not other_goals:
