@@ -115,7 +115,7 @@ def running(
     variables = {
         **os.environ,
         "ROS_DOMAIN_ID": str(domain),
-        "PYTHONPATH": f"{root}:{root / 'test'}",
+        "PYTHONPATH": os.pathsep.join([str(root), str(root / "test"), os.environ.get("PYTHONPATH", "")]),
         **(environment or {}),
     }
     with log.open("a") as output:

@@ -57,24 +57,30 @@ def show(rollout: str | None, root: Path) -> None:
 
 @command.command()
 @ROOT
-@click.option("--time-to-goal", default=0.5, show_default=True, help="s, at most.")
+@click.option("--time-to-goal", multiple=True, type=float, default=(0.5,), help="s, at most; several: a row each.")
 @click.option("--progress", default=0.0, show_default=True, help="0 .. 1, at least.")
 @click.option("--goal-distance", default=float("inf"), show_default=True, help="RMS of the latents, at most.")
 @click.option("--speed", default=0.05, show_default=True, help="rad/s of the fastest joint, at most.")
 @click.option("--hold", default=0.5, show_default=True, help="s all of it must hold.")
-def reached(root: Path, time_to_goal: float, progress: float, goal_distance: float, speed: float, hold: float) -> None:
-    """Run the reached detector over all recorded rollouts of the simulated arm and count how often it is right."""
-    limits = ReachedLimits(time_to_goal=time_to_goal, progress=progress, goal_distance=goal_distance, speed=speed, hold=hold)
+def reached(root: Path, time_to_goal: tuple[float, ...], progress: float, goal_distance: float, speed: float, hold: float) -> None:
+    """Count how often the reached detector would have been right on the recorded rollouts of the simulated arm.
+
+    Rollouts that ended because a goal counted as reached show nothing of what would have followed: for stricter limits than theirs,
+    record with a detector that never fires (goal: reached_time_to_goal 0).
+    """
     rollouts = [samples for r in _describe_all(root) if r.complete and (samples := reached_samples(r))]
-    score = score_detector(rollouts, limits)
-    click.echo(f"{len(rollouts)} rollouts: {limits}")
-    click.echo(f"right {score.true_positive}, wrong {score.false_positive} ({100 * score.false_positive_rate:.1f} % of detections)")
-    click.echo(
-        f"missed {score.false_negative} ({100 * score.false_negative_rate:.1f} % of goals reached), rightly silent {score.true_negative}"
-    )
-    if score.latency:
-        p50, p95 = np.percentile(score.latency, [50, 95])
-        click.echo(f"from success to detection: p50 {p50:.2f} s, p95 {p95:.2f} s")
+    others = f"progress ≥ {progress:g}, goal distance ≤ {goal_distance:g}, speed ≤ {speed:g} rad/s, hold {hold:g} s"
+    click.echo(f"{len(rollouts)} rollouts in {root}; {others}")
+    click.echo("time to goal ≤   right  wrong (of detections)  missed (of reached)  silent   detected after success p50 / p95")
+    for seconds in time_to_goal:
+        limits = ReachedLimits(time_to_goal=seconds, progress=progress, goal_distance=goal_distance, speed=speed, hold=hold)
+        score = score_detector(rollouts, limits)
+        p50, p95 = np.percentile(score.latency, [50, 95]) if score.latency else (float("nan"), float("nan"))
+        click.echo(
+            f"{seconds:12.2f} s {score.true_positive:7d} {score.false_positive:6d} ({100 * score.false_positive_rate:5.1f} %)"
+            f" {score.false_negative:14d} ({100 * score.false_negative_rate:5.1f} %) {score.true_negative:8d}"
+            f"   {p50:.2f} s / {p95:.2f} s"
+        )
 
 
 def reached_samples(rollout: Rollout) -> list[ReachedSample]:
