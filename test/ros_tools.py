@@ -84,6 +84,7 @@ class Probe:
         """Ends the node."""
         rclpy.shutdown(context=self.context)
         self._thread.join(2.0)
+        self.node.destroy_node()
 
 
 def require_pace(count: int, expected: float) -> None:

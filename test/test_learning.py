@@ -11,7 +11,7 @@ from test_dataset import episode
 torch = pytest.importorskip("torch")
 
 from act2goal_ros.learning import train  # noqa: E402
-from act2goal_ros.learning.batches import HOLD_STEPS, Episodes, Sampler  # noqa: E402
+from act2goal_ros.learning.batches import AGES, HOLD_STEPS, Episodes, Sampler  # noqa: E402
 from act2goal_ros.learning.dataset import Episode, write_shard  # noqa: E402
 from act2goal_ros.learning.system import System, load  # noqa: E402
 from act2goal_ros.model.config import ConfigError, ModelConfig  # noqa: E402
@@ -58,7 +58,7 @@ def test_same_seed_same_batches(episodes: Episodes) -> None:
     first, second = (Sampler(episodes, [0, 1, 2], SMALL, 5).batch(3) for _ in range(2))
     assert torch.equal(first.actions, second.actions)
     assert torch.equal(first.pictures, second.pictures)
-    assert first.pictures.shape == (9, 3, 128, 128)
+    assert first.pictures.shape == (3 * len(AGES), 3, 128, 128)
     assert not torch.equal(first.actions, Sampler(episodes, [0, 1, 2], SMALL, 6).batch(3).actions)
 
 

@@ -60,7 +60,7 @@ def test_unknown_tasks_are_named(arm: SimulatedArm) -> None:
 
 
 def test_the_expert_gets_there_within_its_limits(arm: SimulatedArm) -> None:
-    recorder = Recorder(arm, Disturbances(kick=0, miss=0, drop=0, placed=0))
+    recorder = Recorder(arm, Disturbances(kick=0, miss=0, drop=0, misplace=0, placed=0))
     for seed in range(3):
         episode = recorder.record(seed)
         assert episode is not None

@@ -9,6 +9,7 @@ from act2goal_ros.sim.arm import FREE_TASK, SimulatedArm
 from act2goal_ros.sim.expert import CubeExpert, ExpertLimits, SetPoints
 
 FRAME_STRIDE = 2  # control steps between recorded frames
+CARRYING = ("lift", "transfer", "lower")
 HOLD_STEPS = 16  # recorded at rest at the end, so that "arrived" is in the data
 LOW, HIGH = (0.3, -0.3), (0.55, 0.3)  # m, where OGBench puts cubes and targets
 ARM_LOW, ARM_HIGH = (0.25, -0.35, 0.20), (0.6, 0.35, 0.35)  # m, OGBench's arm poses
@@ -16,11 +17,12 @@ ARM_LOW, ARM_HIGH = (0.25, -0.35, 0.20), (0.6, 0.35, 0.35)  # m, OGBench's arm p
 
 @dataclass(frozen=True, kw_only=True)
 class Disturbances:
-    """How often, per episode, things go wrong. A disturbed step is flagged, so that its command is not learnt."""
+    """How often, per episode, things go wrong; the expert makes up for all of it. A disturbed step is flagged, so that its command is not learnt."""
 
     kick: float = 0.6  # the target pose is off for a few steps
-    miss: float = 0.6  # the gripper goes beside the cube at first, and is put right above it, on the way down or after closing
+    miss: float = 0.6  # the gripper goes beside the cube, up to three times
     drop: float = 0.08  # the gripper opens on the way
+    misplace: float = 0.3  # the cube is carried beside its target at first
     placed: float = 0.04  # the cube is at its target from the start
 
 
@@ -83,12 +85,17 @@ class _Disturber:
     def __init__(self, generator: np.random.Generator, rates: Disturbances) -> None:
         self._generator = generator
         self._kicks = self._kick_times() if generator.random() < rates.kick else {}
-        miss = generator.random() < rates.miss
-        angle, radius = generator.uniform(-np.pi, np.pi), generator.uniform(0.015, 0.08)
-        self._miss = radius * np.array([np.cos(angle), np.sin(angle), 0.0]) if miss else None
+        self._misses = int(generator.integers(1, 4)) if generator.random() < rates.miss else 0
+        self._start_miss(wait=0)
+        self._misplace = _error(generator, 0.08) if generator.random() < rates.misplace else None
         self._drop = int(generator.integers(2, 18)) if generator.random() < rates.drop else -1
-        self._step, self._carried, self._missed = 0, 0, 0
-        # steps of a miss: near the wrong place but still above it, on the way down, or closed on nothing
+        self._step, self._carried = 0, 0
+        self._misplace_steps = int(generator.integers(2, 22))
+
+    def _start_miss(self, wait: int) -> None:
+        """It is noticed near the wrong place but still above it, on the way down, or closed on nothing."""
+        generator = self._generator
+        self._miss, self._miss_wait = _error(generator, 0.08), wait
         self._miss_steps = int(generator.choice(np.array([generator.integers(0, 4), generator.integers(4, 14), 20])))
 
     def _kick_times(self) -> dict[int, np.ndarray]:
@@ -103,13 +110,21 @@ class _Disturber:
         kick = self._kicks.get(self._step)
         self._step += 1
         target, gripper = expert.act()
-        if self._miss is not None:
-            expert.cube_offset = self._miss
-            target, gripper = expert.act()
-            expert.cube_offset = np.zeros(3)
-            self._missed += expert.phase in ("descend", "grasp")
-            if self._missed > self._miss_steps or expert.phase in ("lift", "transfer", "lower"):
-                self._miss = None
+        if expert.phase in CARRYING:
+            self._misses = 0
+        if self._misses and self._miss_wait <= 0:
+            target, gripper = _mistaken(expert, self._miss, None)
+            self._miss_steps -= expert.phase in ("descend", "grasp")
+            if self._miss_steps < 0:
+                self._misses -= 1
+                self._start_miss(wait=int(self._generator.integers(8, 24)))
+            return target, gripper, True
+        self._miss_wait -= 1
+        if self._misplace is not None and expert.phase in CARRYING:
+            target, gripper = _mistaken(expert, None, self._misplace)
+            self._misplace_steps -= 1
+            if self._misplace_steps < 0:
+                self._misplace = None
             return target, gripper, True
         self._carried += expert.phase in ("lift", "transfer")
         if self._drop >= 0 and self._drop <= self._carried < self._drop + 3 and expert.phase in ("lift", "transfer"):
@@ -118,3 +133,18 @@ class _Disturber:
         if kick is not None and expert.phase not in ("grasp", "release"):
             return expert.moved_target(kick), gripper, True
         return target, gripper, False
+
+
+def _error(generator: np.random.Generator, largest: float) -> np.ndarray:
+    """(4,): x, y and z in m, yaw in rad."""
+    angle, radius = generator.uniform(-np.pi, np.pi), generator.uniform(0.015, largest)
+    return np.array([radius * np.cos(angle), radius * np.sin(angle), 0.0, generator.normal(0.0, 0.25)])
+
+
+def _mistaken(expert: CubeExpert, cube: np.ndarray | None, target: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """What the expert does if it sees the cube or the target where they are not."""
+    expert.cube_error = np.zeros(4) if cube is None else cube
+    expert.target_error = np.zeros(4) if target is None else target
+    action = expert.act()
+    expert.cube_error = expert.target_error = np.zeros(4)
+    return action

@@ -10,7 +10,7 @@ from torch.nn import functional
 from act2goal_ros.learning.batches import Batch
 from act2goal_ros.model.autoencoder import Autoencoder
 from act2goal_ros.model.config import ModelConfig
-from act2goal_ros.model.expert import ActionExpert
+from act2goal_ros.model.expert import ActionExpert, Context
 from act2goal_ros.model.world_model import TemporalDistance, WorldModel
 
 PURE_NOISE = 0.75  # share of plans made in one pass from pure noise, as at run time
@@ -18,7 +18,7 @@ FIRST_STEP = 0.5  # share of action samples at τ = 0
 
 
 class System(nn.Module):
-    """Autoencoder, world model, temporal distance, action expert, and heads that exist in training only."""
+    """Autoencoder, world model, temporal distance and action expert."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -27,7 +27,6 @@ class System(nn.Module):
         self.world = WorldModel(config)
         self.distance = TemporalDistance(config)
         self.expert = ActionExpert(config)
-        self.target_head = nn.Linear(config.world_width, 2)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """`video` and `action` (flow matching), `distance`, `cube`, `target`; each a scalar."""
@@ -40,8 +39,7 @@ class System(nn.Module):
         weight = 1 + 4 * moved
         video = (weight * (velocity - (batch.future - noise)).square()).mean() / weight.mean()
         views = len(batch.joints) // len(batch.goal)
-        action, cube = self._action_loss(batch, features, level.repeat_interleave(views), views)
-        target = self.target_head(features[:, -1, -1].mean(1)) * 0.1
+        action, context = self._action_loss(batch, features, level.repeat_interleave(views), views)
         arrival = torch.cat([self.distance(batch.current, batch.goal),
                              self.distance(batch.live, batch.goal.repeat_interleave(views, 0))])
         expected = torch.log1p(torch.cat([batch.arrival, batch.live_arrival]))
@@ -49,11 +47,11 @@ class System(nn.Module):
             "video": video,
             "action": action,
             "distance": functional.smooth_l1_loss(arrival, expected, beta=0.1),
-            "cube": 10 * (cube - batch.cube).abs().mean(),
-            "target": 10 * (target - (batch.target[::views] - self.expert.workspace)[:, :2]).abs().mean(),
+            "cube": 10 * (context.found - batch.cube).abs().mean(),
+            "target": 10 * (context.target - batch.target).abs().mean(),
         }
 
-    def _action_loss(self, batch: Batch, features: Tensor, level: Tensor, views: int) -> tuple[Tensor, Tensor]:
+    def _action_loss(self, batch: Batch, features: Tensor, level: Tensor, views: int) -> tuple[Tensor, Context]:
         keys, values = self.expert.plan_keys(features)
         plan = (keys.repeat_interleave(views, 0), values.repeat_interleave(views, 0))
         live = self.expert.observe(batch.pictures)
@@ -66,8 +64,7 @@ class System(nn.Module):
         predicted = self.expert.denoise(context, noisy, clean, batch.given_mask, batch.row_times, tau, level)
         weight = (batch.weights * (1 - batch.given_mask)).unsqueeze(-1)
         error = functional.smooth_l1_loss(predicted, clean, beta=0.1, reduction="none")
-        found = self.expert.live_tokens(live, *state)[1]
-        return (weight * error).sum() / (weight.sum() * clean.shape[-1]).clamp(min=1.0), found
+        return (weight * error).sum() / (weight.sum() * clean.shape[-1]).clamp(min=1.0), context
 
 
 def save(path: Path, state: dict[str, object]) -> None:

@@ -21,6 +21,8 @@ from act2goal_ros.model.layers import (
 MASKED = -1e4
 WORKSPACE = (0.0, 0.425, 0.05)  # m, middle of the table in the arm's base frame
 OBJECT_SCALE = 0.1  # m
+HOVER = (0.0, 0.0, 0.12)  # m, from an object to where the tool comes from
+SPOT_FEATURES = 3 * 17 + 2 * 6
 
 
 class LiveTokens(NamedTuple):
@@ -28,6 +30,18 @@ class LiveTokens(NamedTuple):
 
     tokens: Tensor
     points: Tensor
+
+
+class Context(NamedTuple):
+    """All that the actions attend to: keys and values per block (B, heads, N, D), mask (B, 1, 1, N), a summary (B, W);
+    and where object and target were found, (B, 3) m in the arm's base frame."""
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    mask: Tensor
+    summary: Tensor
+    found: Tensor
+    target: Tensor
 
 
 class LiveEncoder(nn.Module):
@@ -101,7 +115,11 @@ class ActionExpert(nn.Module):
         proprioception = 3 * config.joints + 1 + self.kinematics.outputs + 64
         self.state = Mlp(proprioception, 2 * width, 4 * width)
         self.object_head = nn.Linear(width, 3)
-        self.reach = Mlp(3 * 17, width, 2 * width)
+        self.target_head = nn.Linear(width, 3)
+        self.reach = Mlp(SPOT_FEATURES, width, 2 * width)
+        self.carry = Mlp(SPOT_FEATURES + 3, width, 2 * width)
+        self.summary = Mlp(8 * width, 2 * width, width)
+        nn.init.zeros_(cast(nn.Linear, self.summary[-1]).weight)
         self.plan_norm = nn.ModuleList(nn.LayerNorm(config.world_width) for _ in range(config.blocks))
         self.plan_key_value = nn.ModuleList(nn.Linear(config.world_width, 2 * width) for _ in range(config.blocks))
         self.spot = nn.Parameter(0.02 * torch.randn(1, 1, config.tokens, width))
@@ -143,15 +161,19 @@ class ActionExpert(nn.Module):
         joints: Tensor,
         velocities: Tensor,
         gripper: Tensor,
-    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Keys, values (a list per block, (B, heads, N, D)) and mask (B, 1, 1, N) of all that the actions attend to.
-
-        frame_mask (B, F) 1 = may be seen; frame_times (B, F) steps from now; joints (B, J) rad; velocities rad/s; gripper (B, 1).
-        """
+    ) -> Context:
+        """frame_mask (B, F) 1 = may be seen; frame_times (B, F) steps from now; joints (B, J) rad; velocities rad/s; gripper (B, 1)."""
         dense = torch.zeros_like(frame_times)
         dense[:, : self.config.dense_frames] = 1.0
         time = self.frame_time(frame_times, dense, frame_times / 100.0).unsqueeze(2)
-        tokens, _ = self.live_tokens(live, joints, velocities, gripper)
+        own, found = self._own_tokens(live, joints, velocities, gripper)
+        target = OBJECT_SCALE * self.target_head(plan[1][:, -1, -1].mean(1)) + self.workspace
+        spots = self._spots(joints, found.detach(), target.detach())
+        reach = self.reach(spots[:, 0]).unflatten(-1, (2, -1))
+        carry = self.carry(torch.cat([spots[:, 1], 10 * (target - found).detach()], -1)).unflatten(-1, (2, -1))
+        goal_mask = frame_mask[:, -1:]
+        known = torch.cat([own, reach, carry * goal_mask.unsqueeze(-1)], 1)
+        tokens = torch.cat([live.tokens, known], 1)
         keys, values = [], []
         heads = self.config.expert_heads
         for i, block in enumerate(cast(list[ExpertBlock], list(self.blocks))):
@@ -160,29 +182,31 @@ class ActionExpert(nn.Module):
             plan_value = (plan[1][:, i] + time).flatten(1, 2)
             keys.append(split_heads(torch.cat([plan_key, live_key], 1), heads))
             values.append(split_heads(torch.cat([plan_value, live_value], 1), heads))
-        plan_mask = ((1.0 - frame_mask) * MASKED).unsqueeze(2).expand(-1, -1, self.config.tokens).flatten(1)
-        mask = torch.cat([plan_mask, torch.zeros_like(tokens[:, :, 0])], 1)
-        return keys, values, mask.unsqueeze(1).unsqueeze(1)
+        hidden = torch.cat([(1.0 - frame_mask).repeat_interleave(self.config.tokens, 1), torch.zeros_like(tokens[:, 2:, 0]),
+                            (1.0 - goal_mask).expand(-1, 2)], 1)
+        mask = (MASKED * hidden).unsqueeze(1).unsqueeze(1)
+        return Context(keys, values, mask, self.summary(known.flatten(1)), found, target)
 
-    def live_tokens(self, live: LiveTokens, joints: Tensor, velocities: Tensor, gripper: Tensor) -> tuple[Tensor, Tensor]:
-        """All tokens of the present (B, N, W), and where the object is, (B, 3) m in the arm's base frame.
-
-        The object's position is learnt from simulator labels; from the tool to the object is what a grasp turns on, and
-        two of the tokens tell it at several scales.
-        """
+    def _own_tokens(self, live: LiveTokens, joints: Tensor, velocities: Tensor, gripper: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens of the arm's own state (B, 4, W), and where the object is, (B, 3) m; learnt from simulator labels."""
         position, approach, across = self.kinematics(joints)
         state = torch.cat(
             [joints.sin(), joints.cos(), velocities / self.velocity_scale, gripper, 3 * position, approach, across, live.points], -1
         )
         tokens = self.state(state).unflatten(-1, (4, -1))
-        found = OBJECT_SCALE * self.object_head(tokens.mean(1)) + self.workspace
-        way = (found - position).detach()
-        reach = self.reach(torch.cat([10 * way, fourier(way, 8, longest=1.0).flatten(1)], -1)).unflatten(-1, (2, -1))
-        return torch.cat([live.tokens, tokens, reach], 1), found
+        return tokens, OBJECT_SCALE * self.object_head(tokens.mean(1)) + self.workspace
+
+    def _spots(self, joints: Tensor, found: Tensor, target: Tensor) -> Tensor:
+        """(B, 2, SPOT_FEATURES): the ways from the tool to object and target, and the joint motions to there and above."""
+        ways = torch.stack([found, target], 1) - self.kinematics(joints)[0].unsqueeze(1)
+        above = ways + torch.tensor(HOVER, device=ways.device)
+        motions = self.kinematics.towards(joints, torch.cat([ways, above], 1)).clamp(-2.0, 2.0)
+        motions = torch.cat([motions[:, :2], motions[:, 2:]], -1)
+        return torch.cat([10 * ways, fourier(ways, 8, longest=1.0).flatten(2), 4 * motions], -1)
 
     def denoise(
         self,
-        context: tuple[list[Tensor], list[Tensor], Tensor],
+        context: Context,
         noisy: Tensor,
         given: Tensor,
         given_mask: Tensor,
@@ -194,15 +218,15 @@ class ActionExpert(nn.Module):
 
         action_level τ (B,) from 0 (noise) to 1; plan_level σ (B,) of the plan's features, 1 = one pass from pure noise.
         """
-        keys, values, mask = context
         known = given_mask.unsqueeze(-1)
         mixed = torch.cat([torch.where(known > 0.5, given, noisy), given * known], -1)
         distal = torch.zeros_like(row_times)
         distal[:, self.config.chunk_steps :] = 1.0
         x = self.embed(mixed) + self.given(known) + self.row_time(row_times, distal)
         condition = self.level(torch.cat([fourier(action_level, longest=2.0), fourier(plan_level, longest=2.0)], -1))
-        for block, key, value in zip(self.blocks, keys, values, strict=True):
-            x = block(x, key, value, mask, condition)
+        condition = condition + context.summary
+        for block, key, value in zip(self.blocks, context.keys, context.values, strict=True):
+            x = block(x, key, value, context.mask, condition)
         return self.head(self.norm(x))
 
     def normalise(self, actions: Tensor, joints: Tensor) -> Tensor:
@@ -217,7 +241,7 @@ class ActionExpert(nn.Module):
 
     def sample(
         self,
-        context: tuple[list[Tensor], list[Tensor], Tensor],
+        context: Context,
         noise: Tensor,
         given: Tensor,
         given_mask: Tensor,

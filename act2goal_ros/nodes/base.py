@@ -27,6 +27,7 @@ from rclpy.experimental import EventsExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
+from act2goal_ros import shared_memory
 from act2goal_ros.control import presence
 from act2goal_ros.nodes import qos, topics
 from act2goal_ros.nodes.declare import Declared
@@ -268,6 +269,7 @@ def run(node_class: Callable[[], ManagedNode[Any]]) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
+    shared_memory.remove_orphans()
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node: ManagedNode[Any] | None = None
     code = EXIT_FAILED

@@ -61,15 +61,17 @@ class CubeExpert:
         self._final = (np.asarray(final_position, float), float(final_yaw))
         self._target_yaw = target_yaw
         self.phase = "start"
-        self.cube_offset = np.zeros(3)  # m, error of the expert's eye: for recording misses
+        # errors of the expert's eye, (x, y, z, yaw) in m and rad: for recording misses
+        self.cube_error = self.target_error = np.zeros(4)
         self._pose = (np.zeros(3), 0.0)
 
     def act(self) -> tuple[np.ndarray, float]:
         """Joint target (6,) rad and gripper command (0 open .. 1 closed) for the present state."""
         scene, data = self._arm.scene, self._arm.data
         pinch, yaw = data.site_xpos[scene.pinch_site], self._gripper_yaw()
-        cube, target = self._arm.object_positions[0] + self.cube_offset, self._arm.target_positions[0]
-        position, heading, gripper = self._phase(pinch, yaw, cube, self._cube_yaw(), target)
+        cube = self._arm.object_positions[0] + self.cube_error[:3]
+        target = self._arm.target_positions[0] + self.target_error[:3]
+        position, heading, gripper = self._phase(pinch, yaw, cube, self._cube_yaw() + self.cube_error[3], target)
         self._pose = (position, heading)
         return self._inverse_kinematics(position, heading), gripper
 
