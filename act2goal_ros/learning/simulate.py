@@ -17,7 +17,10 @@ ARM_LOW, ARM_HIGH = (0.25, -0.35, 0.20), (0.6, 0.35, 0.35)  # m, OGBench's arm p
 
 @dataclass(frozen=True, kw_only=True)
 class Disturbances:
-    """How often, per episode, things go wrong; the expert makes up for all of it. A disturbed step is flagged, so that its command is not learnt."""
+    """How often, per episode, things go wrong; the expert makes up for all of it.
+
+    A disturbed step is flagged, so that its command is not learnt.
+    """
 
     kick: float = 0.6  # the target pose is off for a few steps
     miss: float = 0.6  # the gripper goes beside the cube, up to three times
