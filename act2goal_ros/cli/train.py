@@ -12,7 +12,8 @@ import click
 @click.option("--autoencoder-minutes", default=10.0, show_default=True)
 @click.option("--stage1-minutes", default=60.0, show_default=True, help="World model and expert together.")
 @click.option("--stage2-minutes", default=15.0, show_default=True, help="The action loss alone, end to end.")
-@click.option("--batch", default=16, show_default=True, help="Plans a step; each is seen from three live frames.")
+@click.option("--batch", default=12, show_default=True, help="Plans a step; each is seen from six live frames.")
+@click.option("--start-from", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Checkpoint whose weights to start from.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def command(
@@ -23,6 +24,7 @@ def command(
     stage1_minutes: float,
     stage2_minutes: float,
     batch: int,
+    start_from: Path | None,
     threads: int,
     seed: int,
 ) -> None:
@@ -45,12 +47,15 @@ def command(
     system.autoencoder.load_state_dict(load(run / "autoencoder.pt")["model"])
     train.encode_all(episodes, system.autoencoder, config, run.name)
     train.prepare(system, episodes)
+    if start_from:
+        missing = system.load_state_dict(load(start_from)["average"], strict=False).missing_keys
+        click.echo(f"starts from {start_from}; new there: {', '.join(missing) or 'nothing'}")
     stages = {
-        "stage1": (train.Schedule(minutes=stage1_minutes, batch=batch, seed=seed), {"video": 1.0, "action": 1.0}),
+        "stage1": (train.Schedule(minutes=stage1_minutes, batch=batch, seed=seed), {"video": 0.5, "action": 1.0}),
         "stage2": (train.Schedule(minutes=stage2_minutes, batch=batch, seed=seed, learning_rate=2e-4), {"video": 0.0, "action": 1.0}),
     }
     for name, (schedule, weights) in stages.items():
         if part in (name, "all"):
-            extra = {"distance": 0.5, "cube": 0.2, "target": 0.2}
+            extra = {"distance": 0.5, "cube": 0.3, "target": 0.3}
             train.train_system(episodes, system, run, schedule, weights | extra, name)
             train.sample_pictures(system, episodes, run / f"{name}.png")
