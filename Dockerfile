@@ -3,7 +3,7 @@
 #   docker build -t act2goal:gpu --target gpu .                  NVIDIA GPU, with TensorRT
 #   docker run --rm -it --shm-size=1g act2goal                   the graph on the simulated arm
 #   docker run --rm -it --net=host --ipc=host act2goal ros2 launch act2goal_ros bringup.launch.py sim:=false robot:=ur5e
-# The default /dev/shm of 64 MB is too small for the nodes' shared memory: --shm-size or --ipc=host.
+# The default /dev/shm of 64 MB is too small for the nodes' shared memory (16 MB each): --shm-size or --ipc=host.
 ARG ROS_DISTRO=kilted
 
 FROM ros:${ROS_DISTRO}-ros-base AS cpu
@@ -33,11 +33,12 @@ ENTRYPOINT ["/bin/bash", "-c", "source /ws/install/setup.bash && exec \"$@\"", "
 CMD ["ros2", "launch", "act2goal_ros", "bringup.launch.py"]
 
 FROM cpu AS gpu
+ARG ONNXRUNTIME_VERSION=1.31.1
+ARG TENSORRT_VERSION=10.16.1.11
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility,graphics
 # Only the libraries: the driver comes from the host (NVIDIA Container Toolkit).
 RUN .venv/bin/pip uninstall -y onnxruntime \
- && .venv/bin/pip install --no-cache-dir --no-deps onnxruntime-gpu==ONNXRUNTIME \
- && .venv/bin/pip install --no-cache-dir tensorrt-cu12==TENSORRT
+ && .venv/bin/pip install --no-cache-dir "onnxruntime-gpu[cuda,cudnn]==${ONNXRUNTIME_VERSION}" "tensorrt-cu12==${TENSORRT_VERSION}"
 
 # The last stage is what a plain `docker build` makes.
 FROM cpu

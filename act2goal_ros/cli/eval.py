@@ -2,17 +2,20 @@
 
 import json
 import multiprocessing
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 from tqdm import tqdm
 
 if TYPE_CHECKING:
     from act2goal_ros.learning.evaluate import Loop
 
 FIRST_SEED = 1000  # of the official resets; training uses free tasks, other seeds and other positions
+REACHED_SECONDS = (0.2, 0.3, 0.5, 0.8, 1.2)
 TASKS = tuple(f"cube-single-{i}" for i in range(1, 6))
 
 
@@ -38,7 +41,7 @@ def command(model: str, episodes: int, workers: int, output: Path | None, **opti
             bar.update()
             bar.set_postfix(success=f"{sum(r['success'] for r in rows) / len(rows):.3f}")
     rows.sort(key=lambda row: (row["task"], row["seed"]))
-    result = summary(rows)
+    result = summary(rows) | {"reached_detector": _detector([row.pop("samples") for row in rows])}
     click.echo(json.dumps({key: value for key, value in result.items() if key != "seeds"}, indent=2))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +52,20 @@ def _run(job: tuple[str, dict[str, Any], str, int]) -> dict[str, Any]:
     model, options, task, seed = job
     result = _loop(model, tuple(sorted(options.items()))).run(task, seed)
     row = {"task": task, "seed": seed, "success": result.success, "success_time": result.success_time}
-    return row | {"at_rest": result.at_rest, "distance": result.distance}
+    return row | {"at_rest": result.at_rest, "distance": result.distance, "samples": [asdict(sample) for sample in result.samples]}
+
+
+def _detector(episodes: list[list[dict[str, Any]]]) -> list[dict[str, float]]:
+    """How often a reached detector would have been right, for several limits of the time to goal in s."""
+    from act2goal_ros.control.progress import ReachedLimits, ReachedSample, score_detector
+
+    samples = [[ReachedSample(**sample) for sample in episode] for episode in episodes]
+    scores = {seconds: score_detector(samples, ReachedLimits(time_to_goal=seconds)) for seconds in REACHED_SECONDS}
+    return [
+        {"time_to_goal": seconds, "right": score.true_positive, "wrong": score.false_positive, "missed": score.false_negative,
+         "silent": score.true_negative, "seconds_after_success": round(float(np.median(score.latency)), 2) if score.latency else 0.0}
+        for seconds, score in scores.items()
+    ]  # fmt: skip
 
 
 @cache

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from act2goal_ros.control.chunk import ActionChunk
+from act2goal_ros.control.progress import ReachedSample, rms_distance
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stream import CommandStream
 from act2goal_ros.model.msth import Selection, select
@@ -16,6 +17,8 @@ from act2goal_ros.serving.imagination import Imagined
 from act2goal_ros.serving.policy import LiveFrame, PlanKeys, Proprio
 from act2goal_ros.sim.arm import PHYSICS_STEP, SimulatedArm
 
+# What becomes of the plan: that to another episode's goal, its imagined frames in another order, all of them hidden from the
+# policy, or no plan at all, on which nothing moves.
 VARIANTS = ("normal", "other_goal", "shuffled", "masked", "none")
 OFFICIAL_STEPS = 200  # control steps of 0.05 s in OGBench's cube-single
 PHYSICS_PER_COMMAND = 10  # 50 Hz
@@ -45,7 +48,7 @@ class EpisodeResult:
     success_time: float = float("nan")  # s
     at_rest: bool = False  # at the end: success, at rest, gripper open
     distance: float = float("nan")  # m, cube to target at the end
-    time_to_goal: list[float] = field(default_factory=list)  # s, predicted at each plan
+    samples: list[ReachedSample] = field(default_factory=list)  # what a reached detector sees, at each plan
     pictures: list[np.ndarray] = field(default_factory=list)
 
 
@@ -74,7 +77,7 @@ class Loop:
                 result.success, result.success_time = True, self.arm.time
         result.at_rest = self.arm.at_rest_and_released()
         result.distance = float(np.linalg.norm(self.arm.object_positions - self.arm.target_positions))
-        result.time_to_goal = episode.predictions
+        result.samples = episode.samples
         if keep_pictures:
             result.pictures = episode.pictures
         return result
@@ -104,7 +107,7 @@ class _Episode:
         self._waiting: list[tuple[float, ActionChunk]] = []
         self._chunk: ActionChunk | None = None
         self._gripper = 0.0
-        self.predictions: list[float] = []
+        self.samples: list[ReachedSample] = []
         self.pictures: list[np.ndarray] = []
 
     def tick(self) -> None:
@@ -134,7 +137,7 @@ class _Episode:
         if plan_due:
             self._imagine(frame.latent, now)
             self._plans += 1
-        if chunk_due:
+        if chunk_due and self._s.variant != "none":
             chunk = self._act(frame, now)
             self._waiting.append((now + self._s.delay, chunk))
 
@@ -146,7 +149,16 @@ class _Episode:
             features = features[:, order]
         self._plan, self._plan_stamp = plan, now
         self._keys = self._loop.policy.set_plan(np.ascontiguousarray(features))
-        self.predictions.append(plan.time_to_goal)
+        self.samples.append(
+            ReachedSample(
+                time=now,
+                time_to_goal=plan.time_to_goal,
+                progress=1.0,
+                goal_distance=rms_distance(latent, self._goal),
+                speed=float(np.abs(self._arm.joint_velocities).max()),
+                truth=self._arm.success(),
+            )
+        )
 
     def _act(self, frame: LiveFrame, now: float) -> ActionChunk:
         config, plan = self._loop.bundle.config, self._plan
@@ -154,7 +166,7 @@ class _Episode:
         age = now - self._plan_stamp
         selection: Selection = select(plan.offsets, plan.dense, age, config.chunk_steps * config.step, config.distal_frames)
         mask = selection.mask(len(plan.offsets))
-        if self._s.variant in ("masked", "none"):
+        if self._s.variant == "masked":
             mask[:] = False
         proprio = Proprio(self._arm.joint_positions, self._arm.joint_velocities, self._arm.gripper_position)
         out = self._loop.policy.act(self._keys, frame, proprio, mask, plan.offsets - age, self._prefix(now))
