@@ -195,3 +195,14 @@ def test_flange_of_the_ur5e_at_zero() -> None:
     tool, approach, _ = ForwardKinematics()(torch.zeros(1, 6))
     assert torch.allclose(tool[0], torch.tensor([-0.8172, -0.1333 - 0.0996 - 0.1555, 0.1625 - 0.0997]), atol=1e-4)
     assert torch.allclose(approach[0], torch.tensor([0.0, -1.0, 0.0]), atol=1e-5)
+
+
+def test_joint_motions_move_the_tool_as_asked_without_turning_it() -> None:
+    kinematics = ForwardKinematics()
+    generator = torch.Generator().manual_seed(0)
+    joints = torch.tensor([[-1.5, -1.8, 1.9, -1.6, -1.57, 0.3]]) + 0.2 * torch.randn(50, 6, generator=generator)
+    ways = 0.002 * torch.randn(50, 2, 3, generator=generator)
+    motions = kinematics.towards(joints, ways)
+    before, after = kinematics(joints), kinematics(joints + motions[:, 1])
+    assert torch.allclose(after[0] - before[0], ways[:, 1], atol=6e-4)  # damping and curvature
+    assert torch.allclose(after[1], before[1], atol=2e-3) and torch.allclose(after[2], before[2], atol=2e-3)

@@ -76,3 +76,31 @@ def test_the_expert_recovers_from_a_miss_and_a_drop(arm: SimulatedArm) -> None:
     assert 0.02 < episode.disturbed.mean() < 0.9
     grasps = np.diff((episode.command[:, 6] > 0.5).astype(int)) == 1
     assert grasps.sum() >= 2
+
+
+class _Wanderer:
+    """Moves one joint, and closes the gripper, whatever is seen."""
+
+    def __init__(self) -> None:
+        self.goals: list[np.ndarray] = []
+        self.pictures = 0
+
+    def begin(self, goal: np.ndarray) -> None:
+        self.goals.append(goal)
+
+    def advance(self, arm: SimulatedArm, picture: np.ndarray | None) -> tuple[np.ndarray, float]:
+        self.pictures += picture is not None
+        return arm.joint_positions + np.array([0.05, 0, 0, 0, 0, 0]), 1.0
+
+
+def test_the_expert_makes_up_for_what_a_driver_did(arm: SimulatedArm) -> None:
+    driver = _Wanderer()
+    clean = Disturbances(kick=0, miss=0, drop=0, misplace=0, placed=0)
+    episode = Recorder(arm, clean, driver=driver, driven=1.0).record(0)
+    assert episode is not None and len(driver.goals) == 1
+    driven = int(np.argmin(episode.disturbed))
+    assert 10 <= driven <= 21 and not episode.disturbed[driven + 1 :].any(), "the driver's steps are not learnt, the expert's are"
+    assert driver.pictures == driven // 2
+    assert np.linalg.norm(episode.cube[-1] - episode.target) < 0.02
+    steps = np.abs(np.diff(episode.command[:, :6], axis=0))
+    assert steps[driven - 1 : driven + 2].max() < 0.15, "the expert takes over without a jump"

@@ -26,11 +26,13 @@ def command() -> None:
 @click.option("--episodes", default=3000, show_default=True, help="Episodes to have in the end; finished shards are kept.")
 @click.option("--workers", default=os.cpu_count(), show_default=True)
 @click.option("--seed", default=0, show_default=True, help="First episode's seed.")
-def sim(folder: Path, episodes: int, workers: int, seed: int) -> None:
+@click.option("--first", default=0, show_default=True, help="Number of the first shard.")
+@click.option("--policy", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Model that drives first.")
+def sim(folder: Path, episodes: int, workers: int, seed: int, first: int, policy: Path | None) -> None:
     """Record the scripted expert in the simulated arm. Can be interrupted and started again."""
     folder.mkdir(parents=True, exist_ok=True)
-    count = -(-episodes // EPISODES_PER_SHARD)
-    jobs = [(folder / f"{i:05d}", seed + i * EPISODES_PER_SHARD) for i in range(count) if not (folder / f"{i:05d}").exists()]
+    numbers = range(first, first - (-episodes // EPISODES_PER_SHARD))
+    jobs = [(folder / f"{i:05d}", seed + i * EPISODES_PER_SHARD, policy) for i in numbers if not (folder / f"{i:05d}").exists()]
     dropped = 0
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         with tqdm(total=len(jobs) * EPISODES_PER_SHARD, unit="episode") as bar:
@@ -41,22 +43,23 @@ def sim(folder: Path, episodes: int, workers: int, seed: int) -> None:
     (folder / "data.json").write_text(json.dumps({"source": "scripted expert", "episodes": episodes, "seed": seed}, indent=2))
 
 
-def _record_shard(job: tuple[Path, int]) -> int:
+def _record_shard(job: tuple[Path, int, Path | None]) -> int:
     """Records one shard; returns how many of its episodes the expert failed."""
     from act2goal_ros.learning.dataset import write_shard
-    folder, seed = job
-    recorder = _recorder()
+
+    folder, seed, policy = job
+    recorder = _recorder(policy)
     made = [recorder.record(seed + i) for i in range(EPISODES_PER_SHARD)]
     kept = [episode for episode in made if episode is not None]
     write_shard(folder, kept)
     return len(made) - len(kept)
 
 
-
 @cache
-def _recorder() -> "Recorder":
+def _recorder(policy: Path | None) -> "Recorder":
     """This worker's recorder: building the scene takes seconds."""
-    from act2goal_ros.learning.simulate import Recorder
+    from act2goal_ros.learning.simulate import PolicyDriver, Recorder
+    from act2goal_ros.serving.bundle import ModelBundle
     from act2goal_ros.sim.arm import SimulatedArm
 
-    return Recorder(SimulatedArm())
+    return Recorder(SimulatedArm(), driver=PolicyDriver(ModelBundle.load(policy)) if policy else None)

@@ -1,12 +1,18 @@
 """Episodes of the scripted expert in the simulated arm, with disturbances it recovers from."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from act2goal_ros.learning.dataset import Episode
-from act2goal_ros.sim.arm import FREE_TASK, SimulatedArm
-from act2goal_ros.sim.expert import CubeExpert, ExpertLimits, SetPoints
+from act2goal_ros.model.msth import select
+from act2goal_ros.serving.bundle import ModelBundle
+from act2goal_ros.serving.policy import Proprio
+from act2goal_ros.sim.arm import FREE_TASK, PHYSICS_STEP, SimulatedArm
+from act2goal_ros.sim.expert import STEP, CubeExpert, ExpertLimits, SetPoints
+
+Steps = list[dict[str, np.ndarray]]
 
 FRAME_STRIDE = 2  # control steps between recorded frames
 CARRYING = ("lift", "transfer", "lower")
@@ -29,33 +35,71 @@ class Disturbances:
     placed: float = 0.04  # the cube is at its target from the start
 
 
-class Recorder:
-    """Runs episodes and records them at 20 Hz; frames at every second step."""
+class Driver(Protocol):
+    """Somebody else than the expert who moves the arm for a while: a policy, whose mistakes the expert then makes up for."""
 
-    def __init__(self, arm: SimulatedArm, disturbances: Disturbances | None = None, max_steps: int = 260) -> None:
+    def begin(self, goal: np.ndarray) -> None:
+        """A new episode, with its goal picture."""
+
+    def advance(self, arm: SimulatedArm, picture: np.ndarray | None) -> tuple[np.ndarray, float]:
+        """Joint set-point (J,) rad and gripper 0 .. 1 in 0.05 s; a picture at every second call."""
+
+
+class Recorder:
+    """Runs episodes and records them at 20 Hz; frames at every second step.
+
+    With a driver, it has the arm for the first 0.5 to `driven` seconds of each episode (dataset aggregation, Ross et al. 2011).
+    """
+
+    def __init__(
+        self,
+        arm: SimulatedArm,
+        disturbances: Disturbances | None = None,
+        max_steps: int = 260,
+        driver: Driver | None = None,
+        driven: float = 7.0,
+    ) -> None:
         self._arm = arm
         self._disturbances = disturbances or Disturbances()
         self._max_steps = max_steps
+        self._driver, self._driven = driver, driven
 
     def record(self, seed: int) -> Episode | None:
         """One episode, or None if the cube did not get to its target."""
         generator = np.random.default_rng(seed)
         arm = self._arm
-        arm.reset(FREE_TASK, seed)
+        goal = arm.reset(FREE_TASK, seed)
         target_yaw = 0.0 if generator.random() < 0.7 else generator.uniform(-np.pi, np.pi)
         if generator.random() < self._disturbances.placed:
             arm.place_cube_at_target(generator.uniform(-0.008, 0.008, 2))
         expert = CubeExpert(arm, generator.uniform(ARM_LOW, ARM_HIGH), generator.uniform(-np.pi, np.pi), target_yaw)
         disturber = _Disturber(generator, self._disturbances)
-        steps = self._run(expert, disturber)
+        steps = self._drive(goal, int(generator.uniform(0.5, self._driven) / STEP)) if self._driver else []
+        steps = self._run(expert, disturber, steps)
         kept = expert.done and arm.success()
         return Episode.from_steps(steps, arm.target_positions[0]) if kept else None
 
-    def _run(self, expert: CubeExpert, disturber: "_Disturber") -> list[dict[str, np.ndarray]]:
+    def _drive(self, goal: np.ndarray, count: int) -> Steps:
+        """The driver's steps, all of them flagged as disturbed."""
+        assert self._driver is not None
+        self._driver.begin(goal)
+        command, gripper = self._arm.joint_positions, 0.0
+        steps: Steps = []
+        for _ in range(count):
+            steps.append(self._observe(len(steps), command, gripper, True))
+            target, gripper = self._driver.advance(self._arm, steps[-1].get("frame"))
+            for share in np.linspace(0.0, 1.0, round(STEP / PHYSICS_STEP) + 1)[1:]:
+                self._arm.step(command + share * (target - command), gripper)
+            command = target
+        return steps
+
+    def _run(self, expert: CubeExpert, disturber: "_Disturber", before: Steps) -> Steps:
         arm = self._arm
-        setpoints = SetPoints(arm.joint_positions, ExpertLimits())
         command, gripper, disturbed = arm.joint_positions, 0.0, False
-        steps: list[dict[str, np.ndarray]] = []
+        steps = list(before)
+        if before:
+            command, gripper, disturbed = steps[-1]["command"][:-1], float(steps[-1]["command"][-1]), True
+        setpoints = SetPoints(command, ExpertLimits(), arm.joint_velocities)
         holding = 0
         while len(steps) < self._max_steps and holding < HOLD_STEPS:
             steps.append(self._observe(len(steps), command, gripper, disturbed))
@@ -136,6 +180,31 @@ class _Disturber:
         if kick is not None and expert.phase not in ("grasp", "release"):
             return expert.moved_target(kick), gripper, True
         return target, gripper, False
+
+
+class PolicyDriver:
+    """A trained model at the wheel: a plan and a chunk every 0.2 s."""
+
+    def __init__(self, bundle: ModelBundle) -> None:
+        self._config = bundle.config
+        self._imagination, self._policy = bundle.imagination(threads=1), bundle.policy(threads=1)
+
+    def begin(self, goal: np.ndarray) -> None:
+        """Takes the goal picture."""
+        self._goal = self._imagination.encode(goal)
+        self._count, self._row = 0, 0
+
+    def advance(self, arm: SimulatedArm, picture: np.ndarray | None) -> tuple[np.ndarray, float]:
+        """The next row of the newest chunk."""
+        if picture is not None and self._count % 4 == 0:
+            frame = self._policy.observe(picture)
+            plan = self._imagination.imagine(frame.latent, self._goal, self._count)
+            keys, horizon = self._policy.set_plan(plan.features), self._config.chunk_steps * self._config.step
+            mask = select(plan.offsets, plan.dense, 0.0, horizon, self._config.distal_frames).mask(len(plan.offsets))
+            proprio = Proprio(arm.joint_positions, arm.joint_velocities, arm.gripper_position)
+            self._chunk, self._row = self._policy.act(keys, frame, proprio, mask, plan.offsets), 0
+        self._count, self._row = self._count + 1, self._row + 1
+        return self._chunk.positions[self._row - 1], float(np.clip(self._chunk.gripper[self._row - 1], 0.0, 1.0))
 
 
 def _error(generator: np.random.Generator, largest: float) -> np.ndarray:

@@ -34,11 +34,13 @@ class ExpertLimits:
 class SetPoints:
     """Jerk-limited set-points towards joint targets that may change at any step."""
 
-    def __init__(self, joints: np.ndarray, limits: ExpertLimits) -> None:
+    def __init__(self, joints: np.ndarray, limits: ExpertLimits, velocities: np.ndarray | None = None) -> None:
         self._otg = Ruckig(len(joints), STEP)
         self._input = InputParameter(len(joints))
         self._output = OutputParameter(len(joints))
         self._input.current_position = list(joints)
+        if velocities is not None:
+            self._input.current_velocity = list(np.clip(velocities, -limits.velocity, limits.velocity))
         self._input.max_velocity = [limits.velocity] * len(joints)
         self._input.max_acceleration = [limits.acceleration] * len(joints)
         self._input.max_jerk = [limits.jerk] * len(joints)
