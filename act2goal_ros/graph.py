@@ -16,6 +16,8 @@ import yaml
 
 from act2goal_ros import paths
 from act2goal_ros.control import presence
+from act2goal_ros.control.robot import RobotConfig, RobotError
+from act2goal_ros.nodes import topics
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 FASTDDS_PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # Fast DDS 3, Fast DDS 2
@@ -175,16 +177,24 @@ def nodes(settings: Settings) -> tuple[NodeSpec, ...]:
     overrides["policy"] = networks | robot
     overrides["rollouts"] = robot | {"enabled": settings.record}
     overrides["supervisor"] = robot | {"nodes": list(overrides)}
-    config = paths.share() / "config"
+    config, seen = paths.share() / "config", _camera_topic(settings.robot)
     return tuple(
         NodeSpec(
             executable=name,
             parameters=config / f"{name}.yaml",
             overrides=values | ({"use_sim_time": True} if settings.use_sim_time else {}),
+            remappings=((topics.IMAGE, seen),) if seen != topics.IMAGE else (),
             required=name not in ("camera", "rollouts"),
         )
         for name, values in overrides.items()
     )
+
+
+def _camera_topic(robot: str) -> str:
+    try:
+        return RobotConfig.load(robot).camera.topic
+    except RobotError as error:
+        raise GraphError(f"argument robot:={robot}: {error}") from error
 
 
 def parameters(node: NodeSpec, settings: Settings) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def test_simulated_and_real_arm_differ_by_one_node() -> None:
 def test_robot_follows_sim_unless_given() -> None:
     assert merged("policy")["robot"] == "ur5e_sim"
     assert merged("policy", sim="false")["robot"] == "ur5e"
-    assert merged("policy", sim="false", robot="mine")["robot"] == "mine"
+    assert merged("policy", sim="false", robot="ur5e_sim")["robot"] == "ur5e_sim"
 
 
 def test_supervisor_manages_exactly_the_other_nodes() -> None:
@@ -134,7 +134,7 @@ def test_profile_and_middleware_of_the_users_own_stay_in_force(given: dict[str, 
 def test_profiles_have_room_for_images_and_only_localhost_is_confined(discovery: str) -> None:
     tree = ElementTree.parse(ROOT / "config" / f"fastdds_{discovery}.xml")
     space = "{http://www.eprosima.com}"
-    assert [int(size.text or 0) for size in tree.iter(f"{space}segment_size")] == [64 * 1024**2]
+    assert [int(size.text or 0) for size in tree.iter(f"{space}segment_size")] == [16 * 1024**2]
     addresses = [address.text for address in tree.iter(f"{space}address")]
     assert addresses == (["127.0.0.1"] if discovery == "localhost" else [])
 
@@ -155,3 +155,16 @@ def test_discovery_localhost_opens_no_socket_on_other_interfaces(
         process.kill()
     assert addresses
     assert (addresses <= {"127.0.0.1", "239.255.0.1"}) == confined
+
+
+def test_all_nodes_see_the_robots_camera(tmp_path: Path) -> None:
+    text = (ROOT / "config/robots/ur5e.yaml").read_text()
+    (tmp_path / "mine.yaml").write_text(text.replace("topic: image_raw", "topic: wrist/color/image"))
+    given = {"sim": "false", "robot": str(tmp_path / "mine.yaml"), "camera": "0"}
+    assert {node.remappings for node in graph.nodes(graph.Settings.parse(given))} == {(("image_raw", "wrist/color/image"),)}
+    assert {node.remappings for node in graph.nodes(graph.Settings.parse({}))} == {()}
+
+
+def test_an_unknown_robot_is_named_with_those_there_are() -> None:
+    with pytest.raises(graph.GraphError, match="robot:=ur99.*ur5e"):
+        graph.nodes(graph.Settings.parse({"robot": "ur99"}))
