@@ -28,6 +28,10 @@ from act2goal_ros.learning.statistics import paired_difference, summary
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 DURATION = 10.0  # s: OGBench's 200 steps of 0.05 s
+KEYS = (
+    "graph", "loop", "plan_of_another_episode", "plan_shuffled", "plan_masked", "no_plan", "graph_minus_loop", "tick_hz",
+    "missed_tick_fraction", "imagination_hz", "camera_to_command_ms", "real_time_factor", "start_to_motion_s", "install_s", "memory_gb",
+)  # fmt: skip
 VARIANTS = {"plan_of_another_episode": "other_goal", "plan_shuffled": "shuffled", "plan_masked": "masked", "no_plan": "none"}
 
 
@@ -121,7 +125,7 @@ def hardware() -> str:
 def write(values: dict[str, Any]) -> None:
     """Merges into docs/results/bringup.json."""
     path = RESULTS / "bringup.json"
-    result = json.loads(path.read_text()) if path.exists() else {}
+    result = dict.fromkeys(KEYS) | (json.loads(path.read_text()) if path.exists() else {})
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
     result |= values | {"hardware": hardware(), "commit": commit, "date": date.today().isoformat()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,7 +141,7 @@ def write(values: dict[str, Any]) -> None:
 @click.option("--install-log", type=click.Path(exists=True, path_type=Path), help="Log of the first ./act2goal in a fresh clone.")
 def main(part: str, episodes: int, variant: str, seconds: float, install_log: Path | None) -> None:
     """Measure one part of the bring-up and merge it into docs/results/bringup.json."""
-    command = {"command." + part: "python benchmarks/bringup.py " + " ".join(sys.argv[1:])}
+    command = {f"command.{part if part != 'plan' else variant}": "python benchmarks/bringup.py " + " ".join(sys.argv[1:])}
     rows_folder = ROOT / "outputs" / "bringup"
     if part == "graph":
         with graph("goal_image:=none") as process:

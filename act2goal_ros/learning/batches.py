@@ -12,7 +12,7 @@ from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.msth import frame_offsets, select
 
 HOLD_STEPS = 16  # at rest at the end of an episode (learning/simulate.py)
-LATE_WEIGHT = 0.35  # how often a plan starts after the cube was let go at its target, against before
+LATE_WEIGHT = 0.6  # how often a plan starts after the cube was let go at its target, against before
 NEAR_WEIGHT, NEAR_STEPS = 2.0, 24  # how often a plan starts within so many steps before the gripper closes or opens
 FRAME_DROPOUT, PLAN_DROPOUT = 0.15, 0.05
 AGES = ((0, 2), (2, 8), (4, 14), (8, 20), (0, 28), (0, 28))  # steps, a live frame each
