@@ -60,7 +60,13 @@ class _Action:
             self._node.count("gripper_not_there")
             return
         self._sent, self._sent_at = fraction, now
-        self._client.send_goal_async(self._goal(self._config.to_joint(fraction)))
+        self._client.send_goal_async(self._goal(self._config.to_joint(fraction))).add_done_callback(self._answered)
+
+    def _answered(self, future: Any) -> None:
+        """A goal that was refused is sent again."""
+        if future.cancelled() or future.exception() or not future.result().accepted:
+            self._node.count("gripper_refused")
+            self._sent = None
 
     def _goal(self, position: float) -> Any:
         goal = self._kind.Goal()
