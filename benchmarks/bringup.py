@@ -73,21 +73,20 @@ def run_episodes(client: GraphClient, episodes: int, log: Path) -> list[dict[str
     return rows
 
 
-def timing(client: GraphClient, seconds: float) -> dict[str, Any]:
-    """Rates and delays while the graph works on one episode after another."""
+@contextmanager
+def timed(client: GraphClient) -> Iterator[dict[str, Any]]:
+    """Rates and delays of the graph while it works; the dictionary is filled at the end."""
     client.clear()
-    started, seed = time.monotonic(), 5000
-    first = client.status
-    while time.monotonic() - started < seconds:
-        client.episode(TASKS[seed % 5], seed, DURATION)
-        seed += 1
-    elapsed, last, seen = time.monotonic() - started, client.status, client.watched
+    figures: dict[str, Any] = {}
+    started, first = time.monotonic(), client.status
+    yield figures
+    last, seen = client.status, client.watched
     assert first is not None and last is not None
     running = [s for s in seen.statuses if s.state == s.RUNNING]
     gaps = np.diff(seen.plans)
     ticks, missed = last.ticks - first.ticks, last.missed_ticks - first.missed_ticks
-    return {
-        "seconds": elapsed,
+    figures |= {
+        "timed_s": time.monotonic() - started,
         "tick_hz": float(np.median([s.tick_hz for s in running])),
         "command_hz": float(np.median([s.command_hz for s in running])),
         "missed_tick_fraction": missed / max(ticks + missed, 1),
@@ -99,6 +98,14 @@ def timing(client: GraphClient, seconds: float) -> dict[str, Any]:
         },
         "real_time_factor": float(np.nanmean(seen.factors)),
     }
+
+
+def work(client: GraphClient, seconds: float) -> None:
+    """One episode after another."""
+    started, seed = time.monotonic(), 5000
+    while time.monotonic() - started < seconds:
+        client.episode(TASKS[seed % 5], seed, DURATION)
+        seed += 1
 
 
 def start_to_motion() -> float:
@@ -147,8 +154,9 @@ def main(part: str, episodes: int, variant: str, seconds: float, install_log: Pa
         with graph("goal_image:=none") as process:
             client = GraphClient()
             client.ready(60.0)
-            rows = run_episodes(client, episodes, rows_folder / "graph.jsonl")
-            write({"graph": summary(rows), "memory_gb": memory_gb(process), **command})
+            with timed(client) as figures:
+                rows = run_episodes(client, episodes, rows_folder / "graph.jsonl")
+            write({"graph": summary(rows), "memory_gb": memory_gb(process), **figures, **command})
             client.close()
     elif part in ("loop", "plan"):
         name, value = ("loop", "normal") if part == "loop" else (variant, VARIANTS[variant])
@@ -164,8 +172,9 @@ def main(part: str, episodes: int, variant: str, seconds: float, install_log: Pa
         with graph("goal_image:=none") as process:
             client = GraphClient()
             client.ready(60.0)
-            measured = timing(client, seconds)
-            write({"timing": measured, **{k: v for k, v in measured.items() if k != "seconds"}, "memory_gb": memory_gb(process), **command})
+            with timed(client) as figures:
+                work(client, seconds)
+            write({"memory_gb": memory_gb(process), **figures, **command})
             client.close()
     elif part == "start":
         write({"start_to_motion_s": start_to_motion(), **command})
