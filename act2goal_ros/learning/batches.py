@@ -14,6 +14,7 @@ from act2goal_ros.model.msth import frame_offsets, select
 HOLD_STEPS = 16  # at rest at the end of an episode (learning/simulate.py)
 LATE_WEIGHT = 0.6  # how often a plan starts after the cube was let go at its target, against before
 NEAR_WEIGHT, NEAR_STEPS = 2.0, 24  # how often a plan starts within so many steps before the gripper closes or opens
+STILL = 0.03  # rad, how near all joints stay to where they end, once the robot has arrived
 FRAME_DROPOUT, PLAN_DROPOUT = 0.15, 0.05
 AGES = ((0, 2), (2, 8), (4, 14), (8, 20), (0, 28), (0, 28))  # steps, a live frame each
 
@@ -50,6 +51,7 @@ class Episodes:
         self.shards = shards(folder)[:limit]
         self.by_shard = [list(read_shard(shard)) for shard in self.shards]
         self.all: list[Episode] = [episode for shard in self.by_shard for episode in shard]
+        self.arrivals = [arrival(episode) for episode in self.all]
         self.latents: list[np.ndarray] = []
         if not self.all:
             raise DatasetError(f"{folder}: 0 episodes, at least 1 needed")
@@ -63,6 +65,12 @@ class Episodes:
         """(count, 3, H, W) in 0 .. 1."""
         chosen = [self.all[i].frames for i in generator.choice(among, count)]
         return to_tensor(np.stack([frames[generator.integers(len(frames))] for frames in chosen]))
+
+
+def arrival(episode: Episode) -> int:
+    """Step from which the robot stays where it ends, at least HOLD_STEPS before the end."""
+    away = np.flatnonzero(np.abs(episode.joints - episode.joints[-1]).max(1) > STILL)
+    return min(int(away[-1]) + 1 if len(away) else 0, len(episode) - HOLD_STEPS)
 
 
 def to_base(world: np.ndarray) -> np.ndarray:
@@ -105,7 +113,7 @@ class Sampler:
     def _plan(self, index: int, start: int) -> dict[str, np.ndarray]:
         c, generator = self._config, self._generator
         episode, latents = self._episodes.all[index], self._episodes.latents[index]
-        last, arrived = len(episode) - 1, len(episode) - HOLD_STEPS
+        last, arrived = len(episode) - 1, self._episodes.arrivals[index]
         goal = int(generator.integers(arrived + 2, last + 1))
         offsets = frame_offsets(max(arrived - start, 0), c.vision_stride, c.dense_frames, c.distal_frames, c.spacing)
         future = latents[np.minimum(start + offsets, goal).astype(int) // episode.stride]

@@ -72,7 +72,7 @@ class Recorder:
         target_yaw = 0.0 if generator.random() < 0.7 else generator.uniform(-np.pi, np.pi)
         if generator.random() < self._disturbances.placed:
             arm.place_cube_at_target(generator.uniform(-0.008, 0.008, 2))
-        expert = CubeExpert(arm, generator.uniform(ARM_LOW, ARM_HIGH), generator.uniform(-np.pi, np.pi), target_yaw)
+        expert = CubeExpert(arm, generator.uniform(ARM_LOW, ARM_HIGH), target_yaw)
         disturber = _Disturber(generator, self._disturbances)
         steps = self._drive(goal, int(generator.uniform(0.5, self._driven) / STEP)) if self._driver else []
         steps = self._run(expert, disturber, steps)

@@ -22,7 +22,7 @@ from act2goal_ros.sim.expert import CubeExpert, ExpertLimits
 
 Vector = NDArray[np.float64]
 POINTS = 0.02  # s between the points of a trajectory
-HOME, HOME_YAW = (0.425, 0.0, 0.28), 0.0  # m and rad, where it ends
+HOME = (0.425, 0.0, 0.28)  # m, where it ends
 HELD = ("lift", "transfer", "lower")
 
 
@@ -34,7 +34,7 @@ class RemoteExpert:
         twin.reset(task, seed)
         self._heading = self._cube_heading()
         self._grip = 0.0
-        self._expert = CubeExpert(twin, np.array(HOME), HOME_YAW)
+        self._expert = CubeExpert(twin, np.array(HOME))
 
     @property
     def phase(self) -> str:
