@@ -72,7 +72,7 @@ def _title(axes: Axes, story: Story) -> None:
     axes.text(0.03 + 0.0155 * len(outcome), 0.6, "     ".join(words), color=INK, fontsize=15, va="center")
     details = (str(story.facts.get(key, "")).rsplit("/", 1)[-1] for key in ("task", "robot", "goal_source", "began"))
     axes.text(1.0, 0.62, "   ".join(d for d in details if d), color=FAINT, fontsize=10.5, ha="right", va="center")
-    axes.text(0.0, 0.02, story.name, color=FAINT, fontsize=10.5, va="center")
+    axes.text(0.0, -0.12, story.name, color=FAINT, fontsize=10.5, va="center")
 
 
 def _strip(figure: Figure, spec: SubplotSpec, count: int, label: str, note: str) -> list[Axes]:
