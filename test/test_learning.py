@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from test_dataset import episode
 torch = pytest.importorskip("torch")
 
 from act2goal_ros.learning import train  # noqa: E402
-from act2goal_ros.learning.batches import AGES, HOLD_STEPS, Episodes, Sampler  # noqa: E402
+from act2goal_ros.learning.batches import AGES, HOLD_STEPS, Episodes, Sampler, arrival  # noqa: E402
 from act2goal_ros.learning.dataset import Episode, write_shard  # noqa: E402
 from act2goal_ros.learning.system import System, load  # noqa: E402
 from act2goal_ros.model.config import ConfigError, ModelConfig  # noqa: E402
@@ -206,3 +207,14 @@ def test_joint_motions_move_the_tool_as_asked_without_turning_it() -> None:
     before, after = kinematics(joints), kinematics(joints + motions[:, 1])
     assert torch.allclose(after[0] - before[0], ways[:, 1], atol=6e-4)  # damping and curvature
     assert torch.allclose(after[1], before[1], atol=2e-3) and torch.allclose(after[2], before[2], atol=2e-3)
+
+
+def test_a_robot_has_arrived_once_it_stays_put() -> None:
+    made = episode(60)
+    joints = np.zeros_like(made.joints)
+    joints[:30, 0] = np.linspace(1.0, 0.0, 30)
+    assert arrival(replace(made, joints=joints)) == 29
+    joints[:] = 0.0
+    assert arrival(replace(made, joints=joints)) == 0
+    joints[:55, 0] = 1.0
+    assert arrival(replace(made, joints=joints)) == 60 - HOLD_STEPS
