@@ -23,6 +23,7 @@ from graph_client import GraphClient
 from tqdm import tqdm
 
 from act2goal_ros.cli.eval import FIRST_SEED, TASKS
+from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.learning.statistics import paired_difference, summary
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,6 +110,29 @@ def work(client: GraphClient, seconds: float) -> None:
         seed += 1
 
 
+def kills(process: subprocess.Popen[bytes], client: GraphClient, node: str, count: int) -> dict[str, Any]:
+    """SIGKILL to a node in fast motion: from there until the reference stands, against the least time the limits allow."""
+    limits = RobotConfig.load("ur5e_sim").limits
+    taken, least = [], []
+    for k in range(count):
+        client.set_off(TASKS[k % 5], 7000 + k)
+        victim = next(p for p in psutil.Process(process.pid).children(recursive=True) if node in map(os.path.basename, p.cmdline()[:3]))
+        speeds, killed = client.speeds(), time.monotonic()
+        victim.kill()
+        client.wait_for("rest", lambda since=killed: client.references[-1][0] > since and client.speeds().max() < 1e-3, 5.0)
+        taken.append(client.references[-1][0] - killed)
+        least.append(float(max(_least_stop(*joint) for joint in zip(speeds, limits.acceleration, limits.jerk, strict=True))))
+        client.wait_recovered()
+    beyond = 1000 * (np.array(taken) - np.array(least))
+    return {"kills": count, "to_rest_s": taken, "least_s": least,
+            "beyond_least_ms": {"p50": float(np.median(beyond)), "max": float(beyond.max())}}
+
+
+def _least_stop(speed: float, acceleration: float, jerk: float) -> float:
+    """Seconds a stop takes within the limits, from constant speed."""
+    return speed / acceleration + acceleration / jerk if speed > acceleration**2 / jerk else 2 * (speed / jerk) ** 0.5
+
+
 def start_to_motion() -> float:
     """Seconds from the command to the first commanded motion."""
     started = time.monotonic()
@@ -142,7 +166,7 @@ def write(values: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.argument("part", type=click.Choice(["graph", "loop", "plan", "timing", "start", "install"]))
+@click.argument("part", type=click.Choice(["graph", "loop", "plan", "timing", "kills", "start", "install"]))
 @click.option("--episodes", default=50, show_default=True, help="Resets of each of the five tasks.")
 @click.option("--variant", type=click.Choice(list(VARIANTS)), default="plan_of_another_episode", show_default=True)
 @click.option("--seconds", default=300.0, show_default=True, help="Of the timing part.")
@@ -176,6 +200,12 @@ def main(part: str, episodes: int, variant: str, seconds: float, install_log: Pa
             with timed(client) as figures:
                 work(client, seconds)
             write({"memory_gb": memory_gb(process), **figures, **command})
+            client.close()
+    elif part == "kills":
+        with graph("goal_image:=none", "record:=false") as process:
+            client = GraphClient()
+            client.ready(60.0)
+            write({"kills": {node: kills(process, client, node, episodes // 5) for node in ("policy", "supervisor")}, **command})
             client.close()
     elif part == "start":
         write({"start_to_motion_s": start_to_motion(), **command})

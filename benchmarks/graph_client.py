@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import rclpy
 from act2goal_msgs.action import ReachGoal
-from act2goal_msgs.msg import ControlStatus, Plan, SimState
+from act2goal_msgs.msg import ControlStatus, Plan, SimState, Stop
 from act2goal_msgs.srv import ResetSim
+from control_msgs.msg import JointTrajectoryControllerState
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
+from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.nodes import qos, topics
 
 SERVICE_TIMEOUT = 30.0  # s
@@ -39,10 +41,14 @@ class GraphClient(Node):
         self.watched = Watched()
         self.sim: SimState | None = None
         self.status: ControlStatus | None = None
-        self.recent: deque[str] = deque(maxlen=20)
+        self.stop: Stop | None = None
+        self.references: deque[tuple[float, np.ndarray]] = deque(maxlen=1000)  # arrival s, speeds (J,) rad/s
         self.create_subscription(SimState, topics.SIM_STATE, self._on_sim, qos.SENSOR)
         self.create_subscription(ControlStatus, topics.CONTROL_STATUS, self._on_status, qos.COMMAND)
         self.create_subscription(Plan, topics.PLAN, self._on_plan, qos.LATCHED)
+        self.create_subscription(Stop, topics.STOP, self._on_stop, qos.LATCHED)
+        controller = RobotConfig.load("ur5e_sim").controller
+        self.create_subscription(JointTrajectoryControllerState, controller.state_topic, self._on_reference, qos.COMMAND)
         self._reset = self.create_client(ResetSim, topics.RESET_SIM)
         self._reach = ActionClient(self, ReachGoal, topics.REACH_GOAL)
         self._executor = SingleThreadedExecutor()
@@ -60,6 +66,12 @@ class GraphClient(Node):
 
     def _on_plan(self, _: Plan) -> None:
         self.watched.plans.append(time.monotonic())
+
+    def _on_stop(self, message: Stop) -> None:
+        self.stop = message
+
+    def _on_reference(self, message: JointTrajectoryControllerState) -> None:
+        self.references.append((time.monotonic(), np.abs(message.reference.velocities)))
 
     def clear(self) -> None:
         """Forgets what was watched."""
@@ -90,6 +102,22 @@ class GraphClient(Node):
             raise RuntimeError(f"reset of {task}, seed {seed}: {answer.message}")
         self.wait_for("the new episode", lambda: self.sim is not None and self.sim.episode == answer.episode, 10.0)
         return answer.goal_image
+
+    def set_off(self, task: str, seed: int) -> None:
+        """Starts an episode and its goal; returns once the arm moves fast."""
+        handle = self._result(self._reach.send_goal_async(ReachGoal.Goal(image=self.reset(task, seed))), "reach_goal", SERVICE_TIMEOUT)
+        if not handle.accepted:
+            raise RuntimeError("reach_goal was rejected")
+        self.wait_for("fast motion", lambda: self.speeds().max() > 0.6, 30.0)
+
+    def wait_recovered(self) -> None:
+        """Waits until the supervisor says that all is well again, after it had said that it is not."""
+        self.wait_for("a stop", lambda: self.stop is not None and self.stop.active, 20.0)
+        self.wait_for("recovery", lambda: self.stop is not None and not self.stop.active, 60.0)
+
+    def speeds(self) -> np.ndarray:
+        """The newest reference's speeds (J,) in rad/s."""
+        return self.references[-1][1] if self.references else np.zeros(1)
 
     def episode(self, task: str, seed: int, duration: float, goal: Image | None = None) -> dict[str, Any]:
         """Shows the goal and lets the graph work for `duration` s of simulated time, or until it says it is there."""

@@ -73,6 +73,10 @@ def bringup(result: dict[str, Any]) -> str:
         ("fresh install", figure(result.get("install_s"), "s", 0), "≤ 360 s"),
         ("memory of all processes together (PSS)", figure(result.get("memory_gb"), "GB"), "≤ 4 GB"),
     ]
+    for node, kill in (result.get("kills") or {}).items():
+        beyond = kill["beyond_least_ms"]
+        rows.append((f"{node} killed in fast motion → at rest, beyond the least time limits allow, p50 / max of {kill['kills']}",
+                     f"{beyond['p50']:.0f} / {beyond['max']:.0f} ms", "braking starts within 100 ms"))
     pair = "not measured" if difference is None else (
         f"{100 * difference['difference']:+.1f} points, 95 % interval {100 * difference['low']:+.1f} to "
         f"{100 * difference['high']:+.1f}, {difference['episodes']} paired episodes")
