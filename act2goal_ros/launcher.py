@@ -95,6 +95,8 @@ class Process:
 
     def _before_spawn(self, **_: object) -> bool:
         """Whether to start the process (again); False makes circus give it up."""
+        if self._launcher.stopping:
+            return False
         now = time.monotonic()
         while self._starts and now - self._starts[0] > ATTEMPTS_WINDOW:
             self._starts.popleft()
@@ -188,8 +190,18 @@ class Launcher:
         self.stopping = True
         self._arbiter.ctrl.caller.stop()  # circus's own look at the processes refuses to run beside a stop
         for process in reversed(self._processes):
-            yield process.watcher.stop()
-        yield self._arbiter.stop()
+            yield self._patiently(process.watcher.stop)
+        yield self._patiently(self._arbiter.stop)
+
+    @gen.coroutine
+    def _patiently(self, action):  # type: ignore[no-untyped-def]
+        """Runs a circus command as soon as circus is done with others: it refuses two at once, also while it still starts."""
+        while True:
+            try:
+                yield action()
+                return
+            except ConflictError:
+                yield gen.sleep(CHECK_PERIOD / 4)
 
 
 def _no_conflict(record: logging.LogRecord) -> bool:

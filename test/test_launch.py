@@ -74,6 +74,14 @@ def test_signal_stops_in_reverse_order_and_leaves_nothing(domain: int, tmp_path:
         assert launch.log.splitlines()[-1] == "[good] bye"
 
 
+def test_signal_while_everything_still_starts_ends_it_too(domain: int, tmp_path: Path) -> None:
+    with launched(tmp_path, "good", "other") as launch:
+        launch.wait_for("starting good")
+        processes = launch.processes()
+        assert launch.end(signal.SIGINT) == 0
+        assert gone(processes)
+
+
 def test_killed_node_is_started_again(domain: int, tmp_path: Path) -> None:
     with launched(tmp_path, "good", "other") as launch:
         launch.wait_for("[good] up")

@@ -80,6 +80,7 @@ class System:
         self.probe.wait_for_subscribers(topics.IMAGE, topics.JOINT_STATES)
         shown = self.call(SetGoalImage, topics.SET_GOAL, SetGoalImage.Request(image=answer.goal_image))
         assert shown.success, shown.message
+        wait_for(lambda: self.statuses and self.statuses[-1].goal_id == shown.goal_id, 10.0, "the goal")
         self.wait_moving()
         return answer.goal_image
 
@@ -207,7 +208,7 @@ def test_an_arm_that_falls_silent_is_not_commanded_on(system: System) -> None:
 @pytest.mark.parametrize("name", ["text.png", "truncated.png", "missing.png"])
 def test_a_goal_that_is_no_picture_is_refused_and_the_arm_goes_on(system: System, name: str) -> None:
     system.set_off()
-    path = system.folder / name
+    goal, path = system.statuses[-1].goal_id, system.folder / name
     if name == "text.png":
         path.write_text("no picture")
     elif name == "truncated.png":
@@ -215,10 +216,11 @@ def test_a_goal_that_is_no_picture_is_refused_and_the_arm_goes_on(system: System
         path.write_bytes(path.read_bytes()[:80])
     refused = system.call(SetGoalImage, topics.SET_GOAL, SetGoalImage.Request(path=str(path)))
     assert not refused.success and ("image" in refused.message)
-    assert system.statuses[-1].state == RUNNING
+    assert system.statuses[-1].goal_id == goal
+    system.wait_moving()
 
 
-@pytest.mark.parametrize("node", ["policy", "supervisor", "imagination", "msth", "goal", "simulated_arm"])
+@pytest.mark.parametrize("node", ["policy", "supervisor", "imagination", "msth", "goal", "rollouts", "simulated_arm"])
 def test_when_a_node_is_killed_in_motion_the_arm_stops_and_all_comes_back(system: System, node: str) -> None:
     system.set_off()
     stops = len(system.stops)
@@ -232,14 +234,6 @@ def test_when_a_node_is_killed_in_motion_the_arm_stops_and_all_comes_back(system
     wait_for(lambda: len(system.stops) > stops and not system.stops[-1].active, 60.0, lambda: f"recovery:\n{system.log[-2000:]}")
     wait_for(lambda: len(system.sim) > before + 5, 20.0, "the simulated arm")
     system.set_off(1)
-
-
-def test_without_its_recorder_the_arm_goes_on(system: System) -> None:
-    system.set_off()
-    since = len(system.statuses)
-    system.process_of("rollouts").kill()
-    time.sleep(0.5)
-    assert {s.state for s in system.statuses[since:]} == {RUNNING}
 
 
 def test_a_second_launch_is_refused(system: System) -> None:
@@ -273,12 +267,12 @@ def test_all_recordings_can_be_read(system: System) -> None:
     assert sum(r.outcome == "reached" for r in complete) >= 2
     for name in (topics.PLAN, topics.SELECTION, topics.CONTROL_STATUS):
         kept = next(r for r in complete if r.outcome == "reached")
-        assert any(message for _, message in zip(range(3), rollout.read(kept, [f"/{name}"]), strict=False)), name
+        assert any(message for _, message in zip(range(3), rollout.read(kept.directory, [name]), strict=False)), name
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["params:=bad.yaml"], "policy"), (["model:=broken"], "SHA-256"), (["model:=stranger"], "not for robot")],
+    [(["params:=bad.yaml"], "parameter command_rate = 5000.0 Hz is above the highest allowed"), (["model:=broken"], "SHA-256"), (["model:=stranger"], "not for robot")],
     ids=["parameter", "hash", "robot"],
 )
 def test_what_cannot_be_launched_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str) -> None:
