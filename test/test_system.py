@@ -272,7 +272,11 @@ def test_all_recordings_can_be_read(system: System) -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["params:=bad.yaml"], "parameter command_rate = 5000.0 Hz is above the highest allowed"), (["model:=broken"], "SHA-256"), (["model:=stranger"], "not for robot")],
+    [
+        (["params:=bad.yaml"], "parameter command_rate = 5000.0 Hz is above the highest allowed"),
+        (["model:=broken"], "SHA-256"),
+        (["model:=stranger"], "not for robot"),
+    ],
     ids=["parameter", "hash", "robot"],
 )
 def test_what_cannot_be_launched_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str) -> None:
