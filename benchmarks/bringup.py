@@ -84,6 +84,8 @@ def timed(client: GraphClient) -> Iterator[dict[str, Any]]:
     last, seen = client.status, client.watched
     assert first is not None and last is not None
     running = [s for s in seen.statuses if s.state == s.RUNNING]
+    if not running:
+        return
     gaps = np.diff(seen.plans)
     delays = [*{s.chunk_id: s.delay_ms for s in running}.values()]
     ticks, missed = last.ticks - first.ticks, last.missed_ticks - first.missed_ticks

@@ -50,10 +50,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a job: the frame's latent (C, h, w) and the policy's output, which is None without a request."""
+    """What came of a job: the policy's output first, where there was a request, then the frame's latent (C, h, w)."""
 
     job: Job
-    latent: NDArray[np.float32]
+    latent: NDArray[np.float32] | None
     output: Any
     seconds: float
 
@@ -105,16 +105,14 @@ class InferenceWorker:
 
     def _run(self, job: Job) -> None:
         began = time.monotonic()
-        frame = self._policy.observe(job.image)
+        frame, request = self._policy.observe(job.image), job.request
+        if request is not None:
+            reading, plan = request.reading, request.plan
+            proprio = Proprio(reading.q, reading.qd, reading.gripper)
+            keys = self._keys_of(plan.plan_id, plan.features)
+            output = self._policy.act(keys, frame, proprio, plan.mask, plan.times - job.stamp, request.prefix)
+            self._on_result(Result(job, None, output, time.monotonic() - began))
         self._on_latent(Result(job, frame.latent, None, time.monotonic() - began))
-        request = job.request
-        if request is None:
-            return
-        reading, plan = request.reading, request.plan
-        proprio = Proprio(reading.q, reading.qd, reading.gripper)
-        keys = self._keys_of(plan.plan_id, plan.features)
-        output = self._policy.act(keys, frame, proprio, plan.mask, plan.times - job.stamp, request.prefix)
-        self._on_result(Result(job, frame.latent, output, time.monotonic() - began))
 
     def _keys_of(self, plan_id: str, features: NDArray[np.float32]) -> Any:
         if plan_id not in self._keys:

@@ -34,7 +34,7 @@ class ModelConfig:
     expert_width: int = 128
     expert_heads: int = 4
     live_width: int = 24
-    flow_steps: int = 4
+    flow_steps: int = 6
     prefix_steps: int = 4  # at most so many actions are given
     joints: int = 6
     joint_names: tuple[str, ...] = field(

@@ -10,6 +10,7 @@ parameters: see GoalParameters
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import dataclass
 
@@ -21,7 +22,6 @@ from act2goal_msgs.srv import SetGoalImage
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
-from rclpy.task import Future
 from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
 
@@ -81,7 +81,7 @@ class GoalNode(ManagedNode[GoalParameters]):
         self._joints = JointReader(robot)
         self._goal = Goal()
         self._open = False  # to goals
-        self._waiting: tuple[ServerGoalHandle, Future[Ended]] | None = None
+        self._waiting: ServerGoalHandle | None = None
         self._goal_publisher = self.own(self.create_publisher(Goal, topics.GOAL, qos.LATCHED))
         self._frame = self.own(Latest(self, Image, robot.camera.topic, qos.SENSOR))
         self._joint_state = self.own(Latest(self, JointState, robot.joint_states_topic, qos.SENSOR))
@@ -96,10 +96,10 @@ class GoalNode(ManagedNode[GoalParameters]):
             self,
             ReachGoal,
             topics.REACH_GOAL,
-            execute_callback=self._reach,
+            execute_callback=lambda _: ReachGoal.Result(),  # each handle is executed with a callback of its own
             goal_callback=lambda _: GoalResponse.ACCEPT if self.is_active else GoalResponse.REJECT,
             cancel_callback=self._cancel_asked,
-            handle_accepted_callback=lambda handle: handle.execute(),
+            handle_accepted_callback=self._accepted,
         )
         self.own(server)
         self.own(self.create_timer(1.0 / self.p.rate, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME)))
@@ -156,8 +156,9 @@ class GoalNode(ManagedNode[GoalParameters]):
         self.soon(self._tick)  # after the handle has become one whose cancellation is asked for
         return CancelResponse.ACCEPT
 
-    async def _reach(self, handle: ServerGoalHandle) -> ReachGoal.Result:
-        """Waits for the end of the goal it sets."""
+    def _accepted(self, handle: ServerGoalHandle) -> None:
+        """Begins what is asked for. The handle is executed when it has ended: until then nothing has to be awaited, which
+        would keep the executor turning."""
         request = handle.request
         try:
             rgb = self._live_frame() if request.use_live_frame else None
@@ -165,18 +166,10 @@ class GoalNode(ManagedNode[GoalParameters]):
                 rgb = images.load(request.image_path) if request.image_path else images.to_rgb(request.image)
             self._begin(rgb, request.image_path or "action", request.timeout or self.p.timeout)
         except images.ImageError as error:
-            handle.abort()
-            return ReachGoal.Result(outcome=Outcome.BAD_GOAL, message=self._refuse(str(error)))
-        end: Future[Ended] = Future(executor=self.executor)
-        self._waiting = (handle, end)
-        ended = await end
-        if ended.outcome == Outcome.REACHED:
-            handle.succeed()
-        elif ended.outcome == Outcome.CANCELED and handle.is_cancel_requested:
-            handle.canceled()
+            refused = Ended("", Outcome.BAD_GOAL, self._refuse(str(error)), 0.0, 0.0, 0.0)
+            handle.execute(functools.partial(_finish, refused))
         else:
-            handle.abort()
-        return ReachGoal.Result(**vars(ended))
+            self._waiting = handle
 
     def _progress(self, message: Progress) -> None:
         if self._pursuit.is_active:
@@ -190,7 +183,7 @@ class GoalNode(ManagedNode[GoalParameters]):
     def _tick(self) -> None:
         if not self._pursuit.is_active:
             return
-        if self._waiting is not None and self._waiting[0].is_cancel_requested:
+        if self._waiting is not None and self._waiting.is_cancel_requested:
             self._ended(self._pursuit.cancel(self._time()))
         else:
             self._ended(self._pursuit.tick(self._time()))
@@ -268,7 +261,7 @@ class GoalNode(ManagedNode[GoalParameters]):
 
     def _answer(self, ended: Ended | None) -> None:
         if ended is not None and self._waiting is not None:
-            self._waiting[1].set_result(ended)
+            self._waiting.execute(functools.partial(_finish, ended))
             self._waiting = None
 
     def _publish(self, state: GoalState) -> None:
@@ -286,7 +279,17 @@ class GoalNode(ManagedNode[GoalParameters]):
         feedback = ReachGoal.Feedback(goal_id=pursuit.goal_id, progress=pursuit.progress, stop_detail=detail)
         feedback.time_to_goal, feedback.elapsed = pursuit.time_to_goal, pursuit.elapsed(self._time())
         feedback.stop_reason = StopReasonMsg(value=int(reason))
-        self._waiting[0].publish_feedback(feedback)
+        self._waiting.publish_feedback(feedback)
+
+
+def _finish(ended: Ended, handle: ServerGoalHandle) -> ReachGoal.Result:
+    if ended.outcome == Outcome.REACHED:
+        handle.succeed()
+    elif ended.outcome == Outcome.CANCELED and handle.is_cancel_requested:
+        handle.canceled()
+    else:
+        handle.abort()
+    return ReachGoal.Result(**vars(ended))
 
 
 def main() -> None:

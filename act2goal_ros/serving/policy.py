@@ -1,7 +1,8 @@
 """The policy at run time: plan features, a live frame and proprioception in, a chunk of actions out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -20,13 +21,16 @@ class PlanKeys:
     values: np.ndarray
 
 
-@dataclass(frozen=True)
 class LiveFrame:
-    """An encoded camera frame; `latent` (C, h, w) is the autoencoder's."""
+    """An encoded camera frame. `latent` (C, h, w) is the autoencoder's, computed when it is first asked for."""
 
-    tokens: np.ndarray
-    points: np.ndarray
-    latent: np.ndarray
+    def __init__(self, tokens: np.ndarray, points: np.ndarray, encode: Callable[[], np.ndarray]) -> None:
+        self.tokens, self.points, self._encode = tokens, points, encode
+
+    @cached_property
+    def latent(self) -> np.ndarray:
+        """(C, h, w) float32."""
+        return self._encode()
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,14 @@ class GoalPolicy:
         out = self._runners["plan_keys"]({"features": features[None]})
         return PlanKeys(out["keys"], out["values"])
 
-    def observe(self, image: np.ndarray, latent: np.ndarray | None = None) -> LiveFrame:
-        """(H, W, 3) uint8 RGB; `latent` where the caller has it already."""
+    def observe(self, image: np.ndarray) -> LiveFrame:
+        """(H, W, 3) uint8 RGB."""
         seen = self._runners["observe"]({"pictures": picture_input(image, self.config.camera_size)})
-        if latent is None:
-            latent = self._runners["encode"]({"pictures": picture_input(image, self.config.image_size)})["latents"][0]
-        return LiveFrame(seen["tokens"], seen["points"], latent)
+
+        def encode() -> np.ndarray:
+            return self._runners["encode"]({"pictures": picture_input(image, self.config.image_size)})["latents"][0]
+
+        return LiveFrame(seen["tokens"], seen["points"], encode)
 
     def act(
         self,
