@@ -171,9 +171,10 @@ def write(values: dict[str, Any]) -> None:
 @click.argument("part", type=click.Choice(["graph", "loop", "plan", "timing", "kills", "start", "install"]))
 @click.option("--episodes", default=50, show_default=True, help="Resets of each of the five tasks.")
 @click.option("--variant", type=click.Choice(list(VARIANTS)), default="plan_of_another_episode", show_default=True)
+@click.option("--chunk-every", default=1, show_default=True, help="Camera frames between chunks, in the loop.")
 @click.option("--seconds", default=300.0, show_default=True, help="Of the timing part.")
 @click.option("--install-log", type=click.Path(exists=True, path_type=Path), help="Log of the first ./act2goal in a fresh clone.")
-def main(part: str, episodes: int, variant: str, seconds: float, install_log: Path | None) -> None:
+def main(part: str, episodes: int, variant: str, chunk_every: int, seconds: float, install_log: Path | None) -> None:
     """Measure one part of the bring-up and merge it into docs/results/bringup.json."""
     command = {f"command.{part if part != 'plan' else variant}": "python benchmarks/bringup.py " + " ".join(sys.argv[1:])}
     rows_folder = ROOT / "outputs" / "bringup"
@@ -189,7 +190,7 @@ def main(part: str, episodes: int, variant: str, seconds: float, install_log: Pa
         name, value = ("loop", "normal") if part == "loop" else (variant, VARIANTS[variant])
         output = rows_folder / f"{name}.json"
         subprocess.run([sys.executable, "-m", "act2goal_ros.cli.main", "eval", "--episodes", str(episodes), "--variant", value,
-                        "--output", str(output)], check=True, cwd=ROOT)
+                        "--chunk-every", str(chunk_every), "--output", str(output)], check=True, cwd=ROOT)
         values = {name: json.loads(output.read_text())["summary"], **command}
         graph_rows = rows_folder / "graph.jsonl"
         if part == "loop" and graph_rows.exists():
