@@ -192,7 +192,7 @@ class ReachedLimits:
     fastest joint, at most; hold: s; max_gap: s between two updates, more starts the hold again.
     """
 
-    time_to_goal: float = 0.5
+    time_to_goal: float = 1.2
     progress: float = 0.0
     goal_distance: float = float("inf")
     speed: float = 0.05

@@ -67,8 +67,9 @@ def _title(axes: Axes, story: Story) -> None:
     end = story.goal_ended if story.goal_ended is not None else story.duration
     axes.text(0.0, 0.62, outcome.capitalize(), color=OUTCOMES.get(outcome, INK), fontsize=25, weight="bold", va="center")
     words = [f"after {end:.1f} s", f"{story.plans} plans"]
-    if len(story.success.values):
-        words.append("the simulator agrees" if story.success.values[-1, 0] else "the simulator says: not at the goal")
+    known = story.success.values[story.success.times <= end]  # afterwards another episode may have begun
+    if len(known):
+        words.append("the simulator agrees" if known[-1, 0] else "the simulator says: not at the goal")
     axes.text(0.03 + 0.0155 * len(outcome), 0.6, "     ".join(words), color=INK, fontsize=15, va="center")
     details = (str(story.facts.get(key, "")).rsplit("/", 1)[-1] for key in ("task", "robot", "goal_source", "began"))
     axes.text(1.0, 0.62, "   ".join(d for d in details if d), color=FAINT, fontsize=10.5, ha="right", va="center")

@@ -52,7 +52,7 @@ class GoalParameters:
     stop_patience: float = param(10.0, "s", "a stop that lasts longer ends the goal", low=0.0, high=3600.0)
     rate: float = param(5.0, "Hz", "feedback and checks of time", low=1.0, high=50.0)
     largest_side: int = param(640, "px", "larger goal pictures are shrunk to this", low=64, high=4096)
-    reached_time_to_goal: float = param(0.5, "s", "reached: estimated time to goal, at most", low=0.0, high=10.0)
+    reached_time_to_goal: float = param(1.2, "s", "reached: estimated time to goal, at most", low=0.0, high=10.0)
     reached_progress: float = param(0.0, "", "reached: progress, at least", low=0.0, high=1.0)
     reached_distance: float = param(1e9, "RMS", "reached: distance of live and goal latent, at most", low=0.0)
     reached_speed: float = param(0.05, "rad/s", "reached: the fastest joint, at most", low=0.001, high=3.0)

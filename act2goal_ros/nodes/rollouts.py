@@ -138,7 +138,7 @@ class RolloutsNode(ManagedNode[RolloutsParameters]):
             self._frames += 1
             if self._frames % self.p.image_every:
                 return
-        if name in LAST:
+        if name in LAST and not self._ended:  # what comes after the goal's end may belong to another episode already
             self._last[name] = data
         self._write(name, data)
 
