@@ -30,6 +30,7 @@ def command(task: str, episodes: int, seed: int, timeout: float, namespace: str,
     """
     from act2goal_ros import graph
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what they start in the background
     os.environ.update(graph.environment(graph.Settings.parse({})))
     from act2goal_ros.control.robot import RobotConfig
     from act2goal_ros.nodes.expert import DriveError, ExpertDriver, ros
