@@ -54,6 +54,16 @@ def graph(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         log.close()
 
 
+@contextmanager
+def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], GraphClient]]:
+    """The graph without a goal yet, and a client it is ready for."""
+    with graph("goal_image:=none", *arguments) as process:
+        client = GraphClient()
+        client.ready(60.0)
+        yield process, client
+        client.close()
+
+
 def memory_gb(process: subprocess.Popen[bytes]) -> float:
     """Proportional set size of all processes of the graph together."""
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
@@ -179,13 +189,10 @@ def main(part: str, episodes: int, variant: str, chunk_every: int, seconds: floa
     command = {f"command.{part if part != 'plan' else variant}": "python benchmarks/bringup.py " + " ".join(sys.argv[1:])}
     rows_folder = ROOT / "outputs" / "bringup"
     if part == "graph":
-        with graph("goal_image:=none") as process:
-            client = GraphClient()
-            client.ready(60.0)
+        with served() as (process, client):
             with timed(client) as figures:
                 rows = run_episodes(client, episodes, rows_folder / "graph.jsonl")
             write({"graph": summary(rows), "memory_gb": memory_gb(process), **figures, **command})
-            client.close()
     elif part in ("loop", "plan"):
         name, value = ("loop", "normal") if part == "loop" else (variant, VARIANTS[variant])
         output = rows_folder / f"{name}.json"
@@ -197,19 +204,13 @@ def main(part: str, episodes: int, variant: str, chunk_every: int, seconds: floa
             values["graph_minus_loop"] = compare(graph_rows, output)
         write(values)
     elif part == "timing":
-        with graph("goal_image:=none") as process:
-            client = GraphClient()
-            client.ready(60.0)
+        with served() as (process, client):
             with timed(client) as figures:
                 work(client, seconds)
             write({"memory_gb": memory_gb(process), **figures, **command})
-            client.close()
     elif part == "kills":
-        with graph("goal_image:=none", "record:=false") as process:
-            client = GraphClient()
-            client.ready(60.0)
+        with served("record:=false") as (process, client):
             write({"kills": {node: kills(process, client, node, episodes // 5) for node in ("policy", "supervisor")}, **command})
-            client.close()
     elif part == "start":
         write({"start_to_motion_s": start_to_motion(), **command})
     elif install_log is not None:

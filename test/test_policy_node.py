@@ -277,10 +277,13 @@ def test_the_arm_stays_put_without_an_active_goal(shared, state, reason) -> None
 
 
 def test_a_new_goal_needs_a_plan_of_its_own(shared) -> None:
-    shared.wait_running()
-    shared.goal("g2")
+    inject(shared, "no_plan")
+    try:
+        shared.goal("g2")
+        shared.expect(Reason.NO_SELECTION, "g2")
+    finally:
+        shared.probe.publish("fault", String(data=""))
     wait_for(lambda: shared.last.goal_id == "g2" and shared.last.state == ControlStatus.RUNNING, 5.0, "the new goal")
-    assert any(s.stop_reason.value == Reason.NO_SELECTION and "g2" in s.stop_detail for s in shared.status)
 
 
 def test_motion_is_smooth_and_tight(shared) -> None:

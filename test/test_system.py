@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -304,9 +306,6 @@ def test_what_cannot_be_launched_says_why(tmp_path: Path, monkeypatch: pytest.Mo
 
 def _bad_launch(folder: Path) -> None:
     """A parameter file out of range, a model with a changed file, a model for another robot."""
-    import json
-    import shutil
-
     (folder / "bad.yaml").write_text("policy:\n  ros__parameters:\n    command_rate: 5000.0\n")
     for name in ("broken", "stranger"):
         shutil.copytree(paths.model("act2goal-tiny"), folder / name)

@@ -11,7 +11,6 @@ from act2goal_ros.control.chunk import ActionChunk
 from act2goal_ros.control.progress import ReachedSample, rms_distance
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stream import CommandStream
-from act2goal_ros.model.msth import Selection, select
 from act2goal_ros.serving.bundle import ModelBundle
 from act2goal_ros.serving.imagination import Imagined
 from act2goal_ros.serving.policy import LiveFrame, PlanKeys, Proprio
@@ -161,16 +160,15 @@ class _Episode:
         )
 
     def _act(self, frame: LiveFrame, now: float) -> ActionChunk:
-        config, plan = self._loop.bundle.config, self._plan
+        policy, plan = self._loop.policy, self._plan
         assert plan is not None and self._keys is not None
         age = now - self._plan_stamp
-        selection: Selection = select(plan.offsets, plan.dense, age, config.chunk_steps * config.step, config.distal_frames)
-        mask = selection.mask(len(plan.offsets))
+        mask = policy.mask(plan, age)
         if self._s.variant == "masked":
             mask[:] = False
         proprio = Proprio(self._arm.joint_positions, self._arm.joint_velocities, self._arm.gripper_position)
-        out = self._loop.policy.act(self._keys, frame, proprio, mask, plan.offsets - age, self._prefix(now))
-        return ActionChunk(now, config.step, out.positions, np.clip(out.gripper, 0.0, 1.0))
+        out = policy.act(self._keys, frame, proprio, mask, plan.offsets - age, self._prefix(now))
+        return ActionChunk(now, policy.config.step, out.positions, np.clip(out.gripper, 0.0, 1.0))
 
     def _prefix(self, now: float) -> np.ndarray | None:
         """Actions that will have been commanded before the new chunk takes effect."""

@@ -6,7 +6,6 @@ from typing import Protocol
 import numpy as np
 
 from act2goal_ros.learning.dataset import Episode
-from act2goal_ros.model.msth import select
 from act2goal_ros.serving.bundle import ModelBundle
 from act2goal_ros.serving.policy import Proprio
 from act2goal_ros.sim.arm import FREE_TASK, PHYSICS_STEP, SimulatedArm
@@ -186,7 +185,6 @@ class PolicyDriver:
     """A trained model at the wheel: a plan and a chunk every 0.2 s."""
 
     def __init__(self, bundle: ModelBundle) -> None:
-        self._config = bundle.config
         self._imagination, self._policy = bundle.imagination(threads=1), bundle.policy(threads=1)
 
     def begin(self, goal: np.ndarray) -> None:
@@ -199,8 +197,7 @@ class PolicyDriver:
         if picture is not None and self._count % 4 == 0:
             frame = self._policy.observe(picture)
             plan = self._imagination.imagine(frame.latent, self._goal, self._count)
-            keys, horizon = self._policy.set_plan(plan.features), self._config.chunk_steps * self._config.step
-            mask = select(plan.offsets, plan.dense, 0.0, horizon, self._config.distal_frames).mask(len(plan.offsets))
+            keys, mask = self._policy.set_plan(plan.features), self._policy.mask(plan, 0.0)
             proprio = Proprio(arm.joint_positions, arm.joint_velocities, arm.gripper_position)
             self._chunk, self._row = self._policy.act(keys, frame, proprio, mask, plan.offsets), 0
         self._count, self._row = self._count + 1, self._row + 1

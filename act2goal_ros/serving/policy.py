@@ -7,10 +7,9 @@ from functools import cached_property
 import numpy as np
 
 from act2goal_ros.model.config import ModelConfig
-from act2goal_ros.serving.imagination import picture_input
+from act2goal_ros.model.msth import select
+from act2goal_ros.serving.imagination import Imagined, picture_input
 from act2goal_ros.serving.runner import Runner
-
-NOISE_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -52,14 +51,13 @@ class PolicyOutput:
 
 
 class GoalPolicy:
-    """The action expert. Its noise is drawn once, so that the same input gives the same chunk."""
+    """The action expert. Its flow starts from zero instead of noise, so that the same input gives the same chunk."""
 
     def __init__(self, config: ModelConfig, runners: Mapping[str, Runner]) -> None:
         self.config, self._runners = config, runners
         self.backend = runners["act"].backend
         rows = config.chunk_steps + config.distal_frames
-        noise = np.random.default_rng(NOISE_SEED).standard_normal((1, rows, config.action_size), dtype=np.float32)
-        self._noise = 0.0 * noise
+        self._noise = np.zeros((1, rows, config.action_size), np.float32)
 
     def set_plan(self, features: np.ndarray) -> PlanKeys:
         """Features (L, F, T, W) → keys and values."""
@@ -74,6 +72,11 @@ class GoalPolicy:
             return self._runners["encode"]({"pictures": picture_input(image, self.config.image_size)})["latents"][0]
 
         return LiveFrame(seen["tokens"], seen["points"], encode)
+
+    def mask(self, plan: Imagined, age: float) -> np.ndarray:
+        """(F,) bool: the frames that MSTH selects of a plan that is `age` s old."""
+        c = self.config
+        return select(plan.offsets, plan.dense, age, c.chunk_steps * c.step, c.distal_frames).mask(len(plan.offsets))
 
     def act(
         self,
