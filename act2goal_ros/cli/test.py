@@ -1,4 +1,4 @@
-"""`act2goal test`: linters, type checks and all tests with Kilted and NumPy 2; on request with Jazzy and NumPy 1.26."""
+"""`act2goal test`: linters, type checks, all tests with Kilted and NumPy 2, and those of the nodes with Jazzy and NumPy 1.26."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from act2goal_ros.paths import CHECKOUT
 
-DEFAULT = ("ruff", "mypy", "pytest")  # jazzy builds a second environment: --only jazzy
+NAMES = ("ruff", "mypy", "pytest", "jazzy")
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,13 @@ def steps(arguments: tuple[str, ...]) -> list[Step]:
 
 
 @click.command(short_help="Run all tests.", context_settings={"ignore_unknown_options": True})
-@click.option("--only", multiple=True, type=click.Choice(["ruff", "mypy", "pytest", "jazzy"]), help="Only these; default: all but jazzy.")
+@click.option("--only", multiple=True, type=click.Choice(NAMES), help="Only these; default: all. jazzy builds a second environment.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def command(only: tuple[str, ...], pytest_arguments: tuple[str, ...]) -> None:
     """Run linters, type checks and all tests of the checkout this is installed from; arguments go to pytest."""
     if not (CHECKOUT / "test" / "conftest.py").is_file():
         raise click.ClickException(f"{CHECKOUT} is no checkout: it has no test/conftest.py")
-    chosen = [step for step in steps(pytest_arguments) if step.name in (only or DEFAULT)]
+    chosen = [step for step in steps(pytest_arguments) if step.name in (only or NAMES)]
     failed = [step.name for step in chosen if not step.run()]
     if failed:
         raise click.ClickException(f"failed: {', '.join(failed)}")

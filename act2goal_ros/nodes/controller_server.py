@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 from array import array
 from typing import Any
 
@@ -19,13 +20,13 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.task import Future
 from rclpy.time import Time
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from act2goal_ros.control.controller import (
     ControllerConfig,
     ErrorCode,
+    GoalOutcome,
     GoalStatus,
     JointTolerance,
     Rejection,
@@ -77,7 +78,7 @@ class ControllerServer(Node):
         )
         self._owner, self._live, self._controller = owner, live, live.controller
         self._declare(self._controller.config)
-        self._ended: dict[bytes, Future[Any]] = {}
+        self._pursued: dict[bytes, ServerGoalHandle[Any, Any, Any]] = {}
         self._state = self._state_message()
         self._publisher = self.create_publisher(
             JointTrajectoryControllerState, topics.controller_state(name), qos.COMMAND
@@ -87,8 +88,9 @@ class ControllerServer(Node):
             self,
             FollowJointTrajectory,
             topics.follow_joint_trajectory(name),
-            self._execute,
+            lambda _: FollowJointTrajectory.Result(),  # handles are executed with _finish, when their goal has ended
             goal_callback=self._accepts,
+            handle_accepted_callback=self._accepted,
             cancel_callback=self._cancel,
         )
         self.create_timer(1.0 / ACTION_MONITOR_RATE, self._monitor, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -140,9 +142,8 @@ class ControllerServer(Node):
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
-    async def _execute(self, handle: ServerGoalHandle[Any, Any, Any]) -> Any:
+    def _accepted(self, handle: ServerGoalHandle[Any, Any, Any]) -> None:
         goal, goal_id = handle.request, bytes(handle.goal_id.uuid)
-        ended = self._ended[goal_id] = Future(executor=self.executor)
         try:
             with self._live.lock:
                 self._controller.submit_goal(
@@ -154,15 +155,11 @@ class ControllerServer(Node):
                     seconds(goal.goal_time_tolerance),
                 )
         except Rejection as rejection:
-            del self._ended[goal_id]
             self._reject("goal_rejected", rejection)
-            handle.abort()
-            return FollowJointTrajectory.Result(error_code=int(rejection.code), error_string=str(rejection))
-        self._feeds = handle
-        outcome = await ended
-        ends = {GoalStatus.SUCCEEDED: handle.succeed, GoalStatus.CANCELED: handle.canceled}
-        ends.get(outcome.status, handle.abort)()
-        return FollowJointTrajectory.Result(error_code=int(outcome.code), error_string=outcome.text)
+            refused = GoalOutcome(goal_id, GoalStatus.ABORTED, rejection.code, str(rejection))
+            handle.execute(functools.partial(_finish, refused))
+        else:
+            self._pursued[goal_id] = self._feeds = handle
 
     def _cancel(self, handle: ServerGoalHandle[Any, Any, Any]) -> CancelResponse:
         with self._live.lock:
@@ -177,8 +174,8 @@ class ControllerServer(Node):
         for warning in warnings:
             self.get_logger().warning(warning, throttle_duration_sec=LOG_PERIOD)
         for outcome in outcomes:
-            if (ended := self._ended.pop(outcome.goal_id, None)) is not None:
-                ended.set_result(outcome)
+            if (handle := self._pursued.pop(outcome.goal_id, None)) is not None:
+                handle.execute(functools.partial(_finish, outcome))
         if active is None or not self._feeds.is_active:
             return
         feedback = FollowJointTrajectory.Feedback(joint_names=list(self._controller.config.joint_names))
@@ -230,6 +227,12 @@ class ControllerServer(Node):
             values[f"constraints.{name}.trajectory"], values[f"constraints.{name}.goal"] = path, goal
         for name, value in values.items():
             self.declare_parameter(name, value, ParameterDescriptor(read_only=True))
+
+
+def _finish(outcome: GoalOutcome, handle: ServerGoalHandle[Any, Any, Any]) -> Any:
+    ends = {GoalStatus.SUCCEEDED: handle.succeed, GoalStatus.CANCELED: handle.canceled}
+    ends.get(outcome.status, handle.abort)()
+    return FollowJointTrajectory.Result(error_code=int(outcome.code), error_string=outcome.text)
 
 
 def _tolerances(messages: list[ToleranceMsg]) -> dict[str, JointTolerance]:

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from control_msgs.action import GripperCommand
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
-from rclpy.task import Future
 from std_msgs.msg import Float64
 
 from act2goal_ros.control.gripper import GripperOutcome
@@ -28,14 +28,15 @@ class GripperServer:
 
     def __init__(self, node: ManagedNode[Any], config: GripperConfig, live: LiveArm) -> None:
         self._node, self._live, self._gripper = node, live, live.gripper
-        self._ended: dict[bytes, Future[GripperOutcome]] = {}
+        self._pursued: dict[bytes, ServerGoalHandle[Any, Any, Any]] = {}
         self._subscription = node.create_subscription(Float64, config.command_topic, self._command, qos.COMMAND)
         self._action: ActionServer[Any, Any, Any] = ActionServer(
             node,
             GripperCommand,
             config.action,
-            self._execute,
+            lambda _: GripperCommand.Result(),  # handles are executed with _finish, when their goal has ended
             goal_callback=self._accepts,
+            handle_accepted_callback=self._accepted,
             cancel_callback=self._cancel,
         )
         self._timer = node.create_timer(
@@ -64,18 +65,12 @@ class GripperServer:
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
-    async def _execute(self, handle: ServerGoalHandle[Any, Any, Any]) -> Any:
+    def _accepted(self, handle: ServerGoalHandle[Any, Any, Any]) -> None:
         goal_id = bytes(handle.goal_id.uuid)
-        ended = self._ended[goal_id] = Future(executor=self._node.executor)
+        self._pursued[goal_id] = self._feeds = handle
         with self._live.lock:
             measured = self._live.measured.gripper
             self._gripper.submit_goal(goal_id, handle.request.command.position, self._live.time, measured)
-        self._feeds = handle
-        outcome = await ended
-        (handle.canceled if handle.is_cancel_requested else handle.abort if outcome.canceled else handle.succeed)()
-        return GripperCommand.Result(
-            position=outcome.position, stalled=outcome.stalled, reached_goal=outcome.reached
-        )
 
     def _cancel(self, handle: ServerGoalHandle[Any, Any, Any]) -> CancelResponse:
         with self._live.lock:
@@ -87,8 +82,8 @@ class GripperServer:
             outcomes, active = self._gripper.take_outcomes(), self._gripper.active_goal
             position = self._live.measured.gripper
         for outcome in outcomes:
-            if (ended := self._ended.pop(outcome.goal_id, None)) is not None:  # type: ignore[call-overload]
-                ended.set_result(outcome)
+            if (handle := self._pursued.pop(outcome.goal_id, None)) is not None:  # type: ignore[call-overload]
+                handle.execute(functools.partial(_finish, outcome))
         if active is not None and self._feeds.is_active:
             self._feeds.publish_feedback(GripperCommand.Feedback(position=position))
 
@@ -97,3 +92,8 @@ class GripperServer:
     def _reject(self, error: ValueError) -> None:
         self._node.count("gripper_rejected")
         self._node.get_logger().error(str(error), throttle_duration_sec=1.0)
+
+
+def _finish(outcome: GripperOutcome, handle: ServerGoalHandle[Any, Any, Any]) -> Any:
+    (handle.canceled if handle.is_cancel_requested else handle.abort if outcome.canceled else handle.succeed)()
+    return GripperCommand.Result(position=outcome.position, stalled=outcome.stalled, reached_goal=outcome.reached)

@@ -12,13 +12,11 @@ import importlib
 import math
 import threading
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from act2goal_msgs.msg import NodeStatus, SimState
 from act2goal_msgs.srv import ResetSim, SetTask
 from rclpy.clock import Clock, ClockType
-from rclpy.task import Future
 from rosgraph_msgs.msg import Clock as ClockMsg
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Header
@@ -111,18 +109,17 @@ class SimulatedArmNode(ManagedNode[SimulatedArmParameters]):
 
     # callbacks
 
-    async def _reset(self, request: ResetSim.Request, response: ResetSim.Response) -> ResetSim.Response:
+    def _reset(self, request: ResetSim.Request, response: ResetSim.Response) -> ResetSim.Response:
         task, seed = request.task or self._task, None if request.seed < 0 else int(request.seed)
-        done: Future[Any] = Future(executor=self.executor)
-        self._live.reset(task, seed).add_done_callback(done.set_result)
-        outcome = await done
-        if (error := outcome.exception()) is not None:
+        try:
+            goal_image = self._live.reset(task, seed).result()  # awaiting it is beyond Jazzy's events executor
+        except ValueError as error:
             response.message = str(error)
             return response
         self._task = task
         response.success, response.episode = True, self._live.episode
         response.message = f"episode {response.episode}: {task}"
-        response.goal_image = images.to_message(outcome.result(), self._header(self._live.time))
+        response.goal_image = images.to_message(goal_image, self._header(self._live.time))
         return response
 
     def _set_task(self, request: SetTask.Request, response: SetTask.Response) -> SetTask.Response:
