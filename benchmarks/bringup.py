@@ -186,7 +186,7 @@ def write(values: dict[str, Any]) -> None:
 @click.option("--install-log", type=click.Path(exists=True, path_type=Path), help="Log of the first ./act2goal in a fresh clone.")
 def main(part: str, episodes: int, variant: str, chunk_every: int, seconds: float, install_log: Path | None) -> None:
     """Measure one part of the bring-up and merge it into docs/results/bringup.json."""
-    command = {f"command.{part if part != 'plan' else variant}": "python benchmarks/bringup.py " + " ".join(sys.argv[1:])}
+    command = {f"command.{part if part != 'plan' else variant}": "python benchmarks/bringup.py " + " ".join(a if a[:1] != "/" else Path(a).name for a in sys.argv[1:])}
     rows_folder = ROOT / "outputs" / "bringup"
     if part == "graph":
         with served() as (process, client):
