@@ -38,7 +38,7 @@ ARG TENSORRT_VERSION=10.16.1.11
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility,graphics
 # Only the libraries: the driver comes from the host (NVIDIA Container Toolkit).
 RUN .venv/bin/pip uninstall -y onnxruntime \
- && .venv/bin/pip install --no-cache-dir "onnxruntime-gpu[cuda,cudnn]==${ONNXRUNTIME_VERSION}" "tensorrt-cu12==${TENSORRT_VERSION}"
+ && .venv/bin/pip install --no-cache-dir "onnxruntime-gpu[cuda,cudnn]==${ONNXRUNTIME_VERSION}" "tensorrt-cu12==${TENSORRT_VERSION}" "cuda-bindings==12.9.5"
 
 # The last stage is what a plain `docker build` makes.
 FROM cpu

@@ -18,6 +18,7 @@ from act2goal_ros import paths
 from act2goal_ros.control import presence
 from act2goal_ros.control.robot import RobotConfig, RobotError
 from act2goal_ros.nodes import topics
+from act2goal_ros.serving import BACKENDS
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 FASTDDS_PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")  # Fast DDS 3, Fast DDS 2
@@ -70,8 +71,8 @@ ARGUMENTS = (
     Argument(
         name="backend",
         default="auto",
-        choices=("auto", "onnxruntime", "tensorrt", "cuda"),
-        description="what runs the networks",
+        choices=BACKENDS,
+        description="what runs the networks; auto: the first of the others that works and computes what torch does",
     ),
     Argument(
         name="goal_image",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 import time
 from pathlib import Path
 
 FOLDER = Path("/dev/shm")
-PREFIXES = ("fastdds_", "fastrtps_")  # Fast DDS 3 and 2
 LOCK = "_el"  # beside each segment; its owner holds an exclusive lock on it, which the kernel releases with the process
+# Of Fast DDS 3 and 2. A port (fastdds_port7411) has such a lock too, but a dead listener's port stays: others have it open,
+# and would go on writing to it while its successor listens to a new file of that name.
+SEGMENT_LOCK = re.compile(r"(fastdds|fastrtps)_[0-9a-f]{16}_el")
 SETTLED = 10.0  # s, age from which a segment surely has been locked by whoever made it
 
 
@@ -20,7 +23,7 @@ def remove_orphans(folder: Path = FOLDER) -> int:
     """
     removed = 0
     for lock in folder.glob(f"fast*{LOCK}"):
-        if lock.name.startswith(PREFIXES):
+        if SEGMENT_LOCK.fullmatch(lock.name):
             with contextlib.suppress(OSError):  # in use, another user's, or gone in the meantime
                 removed += _remove(lock)
     return removed

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 import rclpy
 from act2goal_msgs.action import ReachGoal
-from act2goal_msgs.msg import ControlStatus, Plan, SimState, Stop
+from act2goal_msgs.msg import ControlStatus, Plan, SimState
 from act2goal_msgs.srv import ResetSim
 from control_msgs.msg import JointTrajectoryControllerState
 from rclpy.action import ActionClient
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import Image
 
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.nodes import qos, topics
+from act2goal_ros.nodes.trajectories import seconds
 
 SERVICE_TIMEOUT = 30.0  # s
 
@@ -32,21 +34,29 @@ class Watched:
     factors: list[float] = field(default_factory=list)  # real-time factors
 
 
+@dataclass(frozen=True)
+class Reference:
+    """The controller's reference: time s, velocities (J,) rad/s, accelerations (J,) rad/s²."""
+
+    stamp: float
+    velocities: np.ndarray
+    accelerations: np.ndarray
+
+
 class GraphClient(Node):
     """Blocking calls from one thread; callbacks run in another."""
 
     def __init__(self) -> None:
-        rclpy.init()
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C ends the benchmark
         super().__init__("benchmark")
         self.watched = Watched()
         self.sim: SimState | None = None
         self.status: ControlStatus | None = None
-        self.stop: Stop | None = None
-        self.references: deque[tuple[float, np.ndarray]] = deque(maxlen=1000)  # arrival s, speeds (J,) rad/s
+        self._handle: Any = None
+        self.references: deque[Reference] = deque(maxlen=1000)
         self.create_subscription(SimState, topics.SIM_STATE, self._on_sim, qos.SENSOR)
         self.create_subscription(ControlStatus, topics.CONTROL_STATUS, self._on_status, qos.COMMAND)
         self.create_subscription(Plan, topics.PLAN, self._on_plan, qos.LATCHED)
-        self.create_subscription(Stop, topics.STOP, self._on_stop, qos.LATCHED)
         controller = RobotConfig.load("ur5e_sim").controller
         self.create_subscription(JointTrajectoryControllerState, controller.state_topic, self._on_reference, qos.COMMAND)
         self._reset = self.create_client(ResetSim, topics.RESET_SIM)
@@ -67,11 +77,10 @@ class GraphClient(Node):
     def _on_plan(self, _: Plan) -> None:
         self.watched.plans.append(time.monotonic())
 
-    def _on_stop(self, message: Stop) -> None:
-        self.stop = message
-
     def _on_reference(self, message: JointTrajectoryControllerState) -> None:
-        self.references.append((time.monotonic(), np.abs(message.reference.velocities)))
+        reference = message.reference
+        stamp = seconds(message.header.stamp)
+        self.references.append(Reference(stamp, np.array(reference.velocities), np.array(reference.accelerations)))
 
     def clear(self) -> None:
         """Forgets what was watched."""
@@ -105,19 +114,25 @@ class GraphClient(Node):
 
     def set_off(self, task: str, seed: int) -> None:
         """Starts an episode and its goal; returns once the arm moves fast."""
-        handle = self._result(self._reach.send_goal_async(ReachGoal.Goal(image=self.reset(task, seed))), "reach_goal", SERVICE_TIMEOUT)
-        if not handle.accepted:
+        image = self.reset(task, seed)
+        self.wait_for("rest", lambda: self.speeds().max() == 0.0, 5.0)
+        self._handle = self._result(self._reach.send_goal_async(ReachGoal.Goal(image=image)), "reach_goal", SERVICE_TIMEOUT)
+        if not self._handle.accepted:
             raise RuntimeError("reach_goal was rejected")
         self.wait_for("fast motion", lambda: self.speeds().max() > 0.6, 30.0)
 
+    def call_off(self) -> None:
+        """Cancels the goal of `set_off`."""
+        self._result(self._handle.cancel_goal_async(), "cancel", SERVICE_TIMEOUT)
+
     def wait_recovered(self) -> None:
-        """Waits until the supervisor says that all is well again, after it had said that it is not."""
-        self.wait_for("a stop", lambda: self.stop is not None and self.stop.active, 20.0)
-        self.wait_for("recovery", lambda: self.stop is not None and not self.stop.active, 60.0)
+        """Waits until the policy drives the arm again."""
+        self.status = None
+        self.wait_for("motion", lambda: self.status is not None and self.status.state == ControlStatus.RUNNING, 60.0)
 
     def speeds(self) -> np.ndarray:
         """The newest reference's speeds (J,) in rad/s."""
-        return self.references[-1][1] if self.references else np.zeros(1)
+        return np.abs(self.references[-1].velocities) if self.references else np.zeros(1)
 
     def episode(self, task: str, seed: int, duration: float, goal: Image | None = None) -> dict[str, Any]:
         """Shows the goal and lets the graph work for `duration` s of simulated time, or until it says it is there."""

@@ -8,7 +8,7 @@ numpy=$(mktemp)
 trap 'rm -f "$numpy"' EXIT
 printf 'numpy==1.26.4; python_version < "3.13"\nnumpy>=2.1; python_version >= "3.13"\n' >"$numpy"
 constraints=(-c "$numpy")
-for name in build robot sim train test; do
+for name in build robot sim train test gpu; do
   { echo "# Written by lock.sh from $name.in."
     uv pip compile --quiet --universal --python-version 3.10 --no-emit-package labmaze --no-emit-package numpy \
       --no-annotate --no-header "${constraints[@]}" "$name.in" | grep -v -e win32 -e "== 'pypy'"

@@ -44,6 +44,8 @@ class Way:
 class FakeImagination:
     """Straight lines; takes FAKE_SECONDS a plan. Raises or returns NaN for the seeds named in FAKE_FAULTS ("7:raise,8:nan")."""
 
+    served = "backend fake"
+
     backend = "fake"
 
     def __init__(self) -> None:

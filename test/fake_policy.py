@@ -37,6 +37,7 @@ class FakePolicy:
     """Sweeps; follows the prefix it is given in its first rows."""
 
     backend = "fake"
+    served = "backend fake"
 
     def set_plan(self, features):
         return features

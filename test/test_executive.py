@@ -281,6 +281,31 @@ def test_the_prefix_is_what_will_be_commanded() -> None:
     assert request.plan.mask.tolist() == [True, False, False, True]
 
 
+def test_with_an_ensemble_chunks_are_averaged_until_the_arm_stops() -> None:
+    world = World(Executive(ROBOT, Settings(bounds=Bounds(tracking_error=0.2)), join="ensemble")).moving()
+    world.feed()
+    request = world.executive.request(world.now, world.now, world.monotonic)
+    assert request is not None and request.prefix is None
+    newest = world.executive.chunk
+    assert newest is not None
+    rows = newest.positions + 0.1
+    assert world.infer(rows=rows)
+    joined = world.executive.chunk
+    assert joined is not None and (joined.positions[0] < rows[0]).all() and (joined.positions[0] > newest.positions[0]).all()
+    world.missing.add("plan")
+    world.run(2.5)
+    assert world.executive.chunk is None
+    world.missing.clear()
+    q = world.executive.commanded(world.now)[0]
+    world.began = world.now + 0.7 - float(q[0]) / SPEED
+    world.run(0.5)
+    world.feed()
+    world.executive.chunk = None
+    rows = np.repeat(q[None], 16, axis=0)
+    assert world.infer(rows=rows)
+    assert world.executive.chunk is not None and world.executive.chunk.positions == pytest.approx(rows)
+
+
 def test_commands_that_cover_now_start_now() -> None:
     world = World()
     world.executive.cover_now = True

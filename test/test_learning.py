@@ -14,13 +14,14 @@ torch = pytest.importorskip("torch")
 from act2goal_ros.learning import train  # noqa: E402
 from act2goal_ros.learning.batches import AGES, HOLD_STEPS, Episodes, Sampler, arrival  # noqa: E402
 from act2goal_ros.learning.dataset import Episode, write_shard  # noqa: E402
+from act2goal_ros.learning.distill import Student  # noqa: E402
 from act2goal_ros.learning.system import System, load  # noqa: E402
 from act2goal_ros.model.config import ConfigError, ModelConfig  # noqa: E402
 from act2goal_ros.model.kinematics import ForwardKinematics  # noqa: E402
+from act2goal_ros.serving.backends import make_runner  # noqa: E402
 from act2goal_ros.serving.bundle import ModelBundle, ModelError  # noqa: E402
 from act2goal_ros.serving.export import export  # noqa: E402
 from act2goal_ros.serving.policy import Proprio  # noqa: E402
-from act2goal_ros.serving.runner import BackendError, make_runner  # noqa: E402
 
 SMALL = ModelConfig(world_width=48, world_heads=4, expert_width=32, blocks=2, live_width=8, autoencoder_width=8)
 
@@ -106,6 +107,31 @@ def test_training_goes_on_where_it_stopped(episodes: Episodes, tmp_path: Path) -
     assert after["elapsed"] > before["elapsed"]
 
 
+def test_a_student_learns_the_teacher_s_actions_in_one_step(episodes: Episodes) -> None:
+    torch.manual_seed(0)
+    teacher = System(replace(SMALL, flow_steps=3))
+    train.prepare(teacher, episodes)
+    for parameter in teacher.expert.parameters():  # away from the zeros it is initialised with
+        parameter.data.add_(0.05 * torch.randn_like(parameter))
+    student = Student(teacher, flow_steps=1)
+    assert student.state_dict().keys() == teacher.state_dict().keys() and student.config.flow_steps == 1
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    optimizer = torch.optim.Adam([p for p in student.parameters() if p.requires_grad], 2e-3)
+    losses = []
+    for _ in range(40):
+        torch.manual_seed(1)
+        loss = student.losses(Sampler(episodes, [0, 1], SMALL, seed=1).batch(2))["action"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
+    for name, value in teacher.state_dict().items():
+        unchanged = torch.equal(value, student.state_dict()[name])
+        assert unchanged or name.startswith(("expert.blocks", "expert.embed", "expert.head", "expert.norm", "expert.level", "expert.given",
+                                             "expert.row_time", "expert.frame_time", "expert.reach", "expert.carry", "expert.summary"))
+
+
 def test_a_configuration_that_cannot_be() -> None:
     with pytest.raises(ConfigError, match="chunk_steps 10 is not a multiple of vision_stride 8"):
         ModelConfig(chunk_steps=10)
@@ -175,14 +201,6 @@ def test_a_missing_file_a_foreign_robot_and_a_newer_format(folder: Path, tmp_pat
     (copy / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
     with pytest.raises(ModelError, match="format 2, this version reads 1"):
         ModelBundle.load(copy)
-
-
-def test_backends_that_are_not_served(folder: Path) -> None:
-    for backend in ("tensorrt", "cuda"):
-        with pytest.raises(BackendError, match=f"'{backend}' is not served by this version; use 'auto' or 'onnxruntime'"):
-            make_runner(folder / "act.onnx", backend)
-    with pytest.raises(BackendError, match="'tpu' is not one of"):
-        make_runner(folder / "act.onnx", "tpu")
 
 
 def test_a_wrong_shape_is_named(folder: Path) -> None:

@@ -28,4 +28,4 @@ def command(run: Path, folder: Path, part: str, name: str, robots: tuple[str, ..
     if about is not None:
         description |= json.loads(about.read_text())
     for network, difference in export(system, folder, description).items():
-        click.echo(f"{network}: differs from torch by at most {difference:.1e}")
+        click.echo(f"{network}: differs from torch by {difference:.1e} of its range")

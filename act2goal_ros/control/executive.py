@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from act2goal_ros.control.chunk import ActionChunk, ChunkError
 from act2goal_ros.control.inputs import NO_CAUSE, Bounds, Cause, ControllerReport, Inputs
+from act2goal_ros.control.join import Ensemble
 from act2goal_ros.control.joints import JointReading
 from act2goal_ros.control.planbook import Plan
 from act2goal_ros.control.robot import RobotConfig
@@ -102,9 +103,12 @@ class Decision:
 class Executive:
     """Takes what the node hears, one thread; `tick` says what to send."""
 
-    def __init__(self, robot: RobotConfig, settings: Settings, step: float = 0.05, prefix_steps: int = 4) -> None:
+    def __init__(
+        self, robot: RobotConfig, settings: Settings, step: float = 0.05, prefix_steps: int = 4, join: str = "prefix"
+    ) -> None:
         self.settings, self._robot, self._limits = settings, robot, robot.limits
-        self._step, self._prefix_steps = step, prefix_steps
+        self._step, self._prefix_steps = step, prefix_steps if join == "prefix" else 0
+        self._ensemble = Ensemble() if join == "ensemble" else None
         self.inputs = Inputs(robot, settings.bounds)
         self.stream = CommandStream(robot.limits, horizon=settings.horizon)
         self.delays = Durations()  # s from an image's stamp to the first command from it
@@ -151,7 +155,7 @@ class Executive:
                 f"chunk came {delay:.3f} s after its image, allowed {budget:g} s",
             )
             return False
-        self.chunk = chunk
+        self.chunk = self._joined(chunk)
         return True
 
     def request(self, stamp: float, now: float, monotonic: float) -> Request | None:
@@ -194,6 +198,13 @@ class Executive:
         return q, v
 
     # private helpers
+
+    def _joined(self, chunk: ActionChunk) -> ActionChunk:
+        if self._ensemble is None:
+            return chunk
+        if self.chunk is None:
+            self._ensemble.clear()
+        return self._ensemble.add(chunk)
 
     def _drop(self, what: str) -> None:
         self.inputs.drops[what] += 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from act2goal_ros.control.chunk import ActionChunk
+from act2goal_ros.control.join import JOINS, Ensemble
 from act2goal_ros.control.progress import ReachedSample, rms_distance
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stream import CommandStream
@@ -32,7 +33,7 @@ class LoopSettings:
     chunk_every: int = 1  # frames
     plan_period: float = 0.2
     delay: float = 0.04  # camera frame to first command that follows it; the graph: p50 28 ms, and a lead of 10 ms
-    prefix: bool = True
+    join: str = "prefix"
     duration: float = OFFICIAL_STEPS * 0.05
     seed: int = 0
 
@@ -57,6 +58,8 @@ class Loop:
     def __init__(self, bundle: ModelBundle, settings: LoopSettings, robot: str = "ur5e_sim", threads: int = 1) -> None:
         if settings.variant not in VARIANTS:
             raise ValueError(f"variant '{settings.variant}' is not one of {', '.join(VARIANTS)}")
+        if settings.join not in JOINS:
+            raise ValueError(f"join '{settings.join}' is not one of {', '.join(JOINS)}")
         self.bundle, self.settings = bundle, settings
         self.imagination = bundle.imagination(threads=threads)
         self.policy = bundle.policy(threads=threads)
@@ -106,6 +109,7 @@ class _Episode:
         self._waiting: list[tuple[float, ActionChunk]] = []
         self._chunk: ActionChunk | None = None
         self._gripper = 0.0
+        self._ensemble = Ensemble()
         self.samples: list[ReachedSample] = []
         self.pictures: list[np.ndarray] = []
 
@@ -168,13 +172,14 @@ class _Episode:
             mask[:] = False
         proprio = Proprio(self._arm.joint_positions, self._arm.joint_velocities, self._arm.gripper_position)
         out = policy.act(self._keys, frame, proprio, mask, plan.offsets - age, self._prefix(now))
-        return ActionChunk(now, policy.config.step, out.positions, np.clip(out.gripper, 0.0, 1.0))
+        chunk = ActionChunk(now, policy.config.step, out.positions, np.clip(out.gripper, 0.0, 1.0))
+        return self._ensemble.add(chunk) if self._s.join == "ensemble" else chunk
 
     def _prefix(self, now: float) -> np.ndarray | None:
         """Actions that will have been commanded before the new chunk takes effect."""
         step = self._loop.bundle.step
         chunk = self._chunk
-        if chunk is None or not self._s.prefix:
+        if chunk is None or self._s.join != "prefix":
             return None
         times = now + step * np.arange(1, int(np.ceil(self._s.delay / step)) + 1)
         return np.array([[*self._stream.state_at(t)[0], chunk.gripper_at(t)] for t in times])

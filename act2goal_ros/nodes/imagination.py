@@ -26,6 +26,7 @@ from act2goal_ros.control.planner import VARIANTS, MadePlan, Meter, Planner, Pla
 from act2goal_ros.nodes import images, qos, topics
 from act2goal_ros.nodes.base import ManagedNode, run
 from act2goal_ros.nodes.parameters import param
+from act2goal_ros.serving import BACKENDS
 from act2goal_ros.serving.bundle import ModelBundle
 
 REPORT_PERIOD = 0.5  # s
@@ -37,7 +38,7 @@ class ImaginationParameters:
     """Parameters of the imagination node."""
 
     model: str = param("act2goal-tiny", "", "name in models/ or path of a model's folder")
-    backend: str = param("auto", "", "what runs the networks: auto, onnxruntime, tensorrt or cuda")
+    backend: str = param("auto", "", "what runs the networks; auto: the best that works", choices=BACKENDS)
     threads: int = param(1, "", "threads of one network run", low=1, high=64)
     rate: float = param(5.0, "Hz", "plans a second while a goal is active", low=0.1, high=100.0, runtime=True)
     preview_rate: float = param(1.0, "Hz", "plans a second that carry pictures; 0: none", low=0.0, high=30.0, runtime=True)
@@ -59,6 +60,7 @@ class ImaginationNode(ManagedNode[ImaginationParameters]):
         give_way(self.p.nice)
         self._bundle = ModelBundle.load(paths.model(self.p.model))
         imagination = self._bundle.imagination(self.p.backend, self.p.threads)
+        self.get_logger().info(str(imagination.served))
         self._planner = Planner(imagination, variant=self.p.variant, other_goals=_pictures(self.p.other_goals), seed=self.p.seed)
         _warm_up(self._planner, self._bundle.image_size)
         self._schedule, self._meter = PlanSchedule(self.p.rate), Meter()

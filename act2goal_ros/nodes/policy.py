@@ -35,6 +35,7 @@ from act2goal_ros import paths
 from act2goal_ros.control.chunk import ActionChunk
 from act2goal_ros.control.executive import Decision, Executive, settings_from
 from act2goal_ros.control.inference import InferenceWorker, Job, Result
+from act2goal_ros.control.join import JOINS
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stop import StopReason
 from act2goal_ros.control.watchdog import read_together
@@ -46,6 +47,7 @@ from act2goal_ros.nodes.images import ImageError, to_rgb
 from act2goal_ros.nodes.parameters import param
 from act2goal_ros.nodes.peer import Peer
 from act2goal_ros.nodes.replacement import UNKNOWN, Replacement
+from act2goal_ros.serving import BACKENDS
 from act2goal_ros.serving.bundle import ModelBundle
 
 SUPERVISOR = "supervisor"
@@ -58,11 +60,11 @@ class PolicyParameters:
 
     robot: str = param("ur5e_sim", "", "robot: a file, or a name in config/robots")
     model: str = param("act2goal-tiny", "", "name in models/ or path of a model's folder")
-    backend: str = param("auto", "", "what runs the networks", choices=("auto", "onnxruntime", "tensorrt", "cuda"))
+    backend: str = param("auto", "", "what runs the networks; auto: the best that works", choices=BACKENDS)
     threads: int = param(1, "", "threads of the networks", low=1, high=64)
     command_rate: float = param(50.0, "Hz", "commands a second", low=20.0, high=250.0)
     inference_period: float = param(0.0, "s", "least time between chunks; 0: every camera frame", low=0.0, high=1.0)
-    prefix: bool = param(True, "", "tell the policy what is committed already")
+    join: str = param("prefix", "", "of chunks: the policy is told what is committed, or the mean of chunks, or none", choices=JOINS)
     lead: float = param(0.01, "s", "to a command's first new point; 0.02 or more to splice", low=0.0, high=0.2)
     horizon: float = param(0.08, "s", "of motion in a command before its braking tail", low=0.02, high=0.5)
     image_timeout: float = param(0.15, "s", "age at which a camera frame is stale", low=0.02, high=5.0)
@@ -95,9 +97,10 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         messages.check_joints(bundle, robot)
         self._model_hash, self._step, self._image_size = bundle.hash, bundle.step, bundle.image_size
         stepped = bool(self.get_parameter("use_sim_time").value)
-        prefix_steps = bundle.config.prefix_steps if self.p.prefix else 0
-        self._executive = Executive(robot, settings_from(self.p, robot, stepped), self._step, prefix_steps)
+        settings = settings_from(self.p, robot, stepped)
+        self._executive = Executive(robot, settings, self._step, bundle.config.prefix_steps, self.p.join)
         self._policy = bundle.policy(self.p.backend, self.p.threads)
+        self.get_logger().info(str(self._policy.served))
         messages.warm_up(bundle, self._policy)
         self._worker = InferenceWorker(self._policy, self._encoded, self._inferred, self._inference_failed)
         self._rates, self._said, self._beats = messages.Rates(), None, 0

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from act2goal_ros.model.config import ConfigError, ModelConfig
+from act2goal_ros.serving.backends import make_runner, serve
 from act2goal_ros.serving.imagination import Imagination, TimeToGoal
 from act2goal_ros.serving.policy import GoalPolicy
-from act2goal_ros.serving.runner import make_runner
+from act2goal_ros.serving.reference import FILE as REFERENCE
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -80,12 +81,12 @@ class ModelBundle:
         return self.config.distal_frames
 
     def imagination(self, backend: str = "auto", threads: int = 1) -> Imagination:
-        runners = {n: make_runner(self.folder / f"{n}.onnx", backend, threads) for n in ("encode", "decode", "distance", "imagine")}
-        return Imagination(self.config, runners)
+        """Served by `backend`, or by the best that works here; BackendError says why none does."""
+        return Imagination(self.config, serve(self.folder, ("encode", "decode", "distance", "imagine"), backend, threads))
 
     def policy(self, backend: str = "auto", threads: int = 1) -> GoalPolicy:
-        runners = {n: make_runner(self.folder / f"{n}.onnx", backend, threads) for n in ("encode", "plan_keys", "observe", "act")}
-        return GoalPolicy(self.config, runners)
+        """Likewise."""
+        return GoalPolicy(self.config, serve(self.folder, ("encode", "plan_keys", "observe", "act"), backend, threads))
 
     def time_to_goal(self, live: Any, goal: Any) -> float:
         """Seconds from the live latent to the goal's, (C, H, W) each."""
@@ -100,7 +101,7 @@ def file_hash(path: Path) -> str:
 
 
 def _check_files(folder: Path, files: dict[str, str]) -> None:
-    missing = [f"{name}.onnx" for name in NETWORKS if f"{name}.onnx" not in files]
+    missing = [name for name in (*(f"{network}.onnx" for network in NETWORKS), REFERENCE) if name not in files]
     if missing:
         raise ModelError(f"{folder / MANIFEST} does not list {', '.join(missing)}")
     for name, expected in files.items():

@@ -1,24 +1,20 @@
-"""From trained networks to a model folder: ONNX files checked against torch, and a manifest."""
+"""From trained networks to a model folder: ONNX files checked against torch, what torch computes, and a manifest."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from act2goal_ros.learning.system import System
 from act2goal_ros.model.expert import LiveTokens
+from act2goal_ros.serving import reference
 from act2goal_ros.serving.bundle import FORMAT, MANIFEST, file_hash
 from act2goal_ros.serving.runner import OnnxRunner
 
-TOLERANCE = 2e-3  # largest difference between ONNX Runtime and torch float32, in each output's own unit
-
-
-class ExportError(RuntimeError):
-    """An exported network that does not compute what the trained one does."""
+SEED = 0  # of the inputs every backend is checked with
 
 
 class _Part(nn.Module):
@@ -126,29 +122,39 @@ def _networks(system: System) -> dict[str, tuple[nn.Module, Sequence[str], Seque
 
 
 def export(system: System, folder: Path, description: dict[str, Any]) -> dict[str, float]:
-    """Writes the ONNX files and the manifest; returns each network's largest difference from torch."""
+    """Writes the ONNX files, their reference and the manifest; returns each network's difference from torch.
+
+    The difference is a share of the outputs' range; BackendError when it is more than `reference.TOLERANCE`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     system.eval()
+    samples = {}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        for name, (module, inputs, outputs, example) in _networks(system).items():
+            axes = {"latents": {0: "frames"}, "pictures": {0: "frames"}} if name == "decode" else None
+            torch.onnx.export(module.eval(), example, str(folder / f"{name}.onnx"), input_names=list(inputs),
+                              output_names=list(outputs), dynamic_axes=axes, opset_version=17, dynamo=False)  # fmt: skip
+            samples[name] = _sample(module, inputs, outputs, example)
+    reference.save(folder, samples)
     differences = {}
-    for name, (module, inputs, outputs, example) in _networks(system).items():
-        path = folder / f"{name}.onnx"
-        axes = {"latents": {0: "frames"}, "pictures": {0: "frames"}} if name == "decode" else None
-        torch.onnx.export(module.eval(), example, str(path), input_names=list(inputs), output_names=list(outputs),
-                          dynamic_axes=axes, opset_version=17, dynamo=False)
-        differences[name] = _difference(module, path, inputs, outputs, example)
-        if not differences[name] < TOLERANCE:
-            raise ExportError(f"{name}: ONNX Runtime differs from torch by {differences[name]:.2g}, at most {TOLERANCE:.2g} allowed")
-    files = {path.name: file_hash(path) for path in sorted(folder.glob("*.onnx"))}
+    for name in samples:
+        runner = OnnxRunner(folder / f"{name}.onnx")
+        reference.Reference(folder).check(name, runner)
+        differences[name] = reference.Reference(folder).difference(name, runner)
+    files = {path.name: file_hash(path) for path in sorted([*folder.glob("*.onnx"), folder / reference.FILE])}
     manifest = {"format": FORMAT, **description, "config": system.config.to_dict(), "export_difference": differences, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return differences
 
 
-def _difference(
-    module: nn.Module, path: Path, inputs: Sequence[str], outputs: Sequence[str], example: tuple[Tensor, ...]
-) -> float:
+def _sample(
+    module: nn.Module, inputs: Sequence[str], outputs: Sequence[str], example: tuple[Tensor, ...]
+) -> tuple[reference.Arrays, reference.Arrays]:
+    """Inputs and outputs by name."""
     with torch.no_grad():
-        expected = module(*example)
-    expected = expected if isinstance(expected, tuple) else (expected,)
-    found = OnnxRunner(path)({name: value.numpy() for name, value in zip(inputs, example, strict=True)})
-    return max(float(np.abs(found[name] - value.numpy()).max()) for name, value in zip(outputs, expected, strict=True))
+        computed = module(*example)
+    computed = computed if isinstance(computed, tuple) else (computed,)
+    given, found = ({name: value.numpy() for name, value in zip(names, values, strict=True)}
+                    for names, values in ((inputs, example), (outputs, computed)))  # fmt: skip
+    return given, found

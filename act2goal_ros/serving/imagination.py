@@ -1,7 +1,6 @@
 """Imagination at run time: from live and goal latents to a plan."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -9,6 +8,7 @@ import numpy as np
 
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.msth import frame_offsets
+from act2goal_ros.serving.backends import Served
 from act2goal_ros.serving.runner import Runner
 
 
@@ -48,10 +48,10 @@ class TimeToGoal:
 class Imagination:
     """Encodes pictures, imagines plans, decodes imagined frames."""
 
-    def __init__(self, config: ModelConfig, runners: Mapping[str, Runner]) -> None:
-        self.config, self._runners = config, runners
-        self.backend = runners["imagine"].backend
-        self.time_to_goal = TimeToGoal(config, runners["distance"])
+    def __init__(self, config: ModelConfig, served: Served) -> None:
+        self.config, self.served, self._runners = config, served, served.runners
+        self.backend = served.backend
+        self.time_to_goal = TimeToGoal(config, served.runners["distance"])
 
     def encode(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 RGB of any size → (C, h, w) float32."""

@@ -1,6 +1,6 @@
 """The policy at run time: plan features, a live frame and proprioception in, a chunk of actions out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.msth import select
+from act2goal_ros.serving.backends import Served
 from act2goal_ros.serving.imagination import Imagined, picture_input
-from act2goal_ros.serving.runner import Runner
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class PolicyOutput:
 class GoalPolicy:
     """The action expert. Its flow starts from zero instead of noise, so that the same input gives the same chunk."""
 
-    def __init__(self, config: ModelConfig, runners: Mapping[str, Runner]) -> None:
-        self.config, self._runners = config, runners
-        self.backend = runners["act"].backend
+    def __init__(self, config: ModelConfig, served: Served) -> None:
+        self.config, self.served, self._runners = config, served, served.runners
+        self.backend = served.backend
         rows = config.chunk_steps + config.distal_frames
         self._noise = np.zeros((1, rows, config.action_size), np.float32)
 

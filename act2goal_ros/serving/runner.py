@@ -1,13 +1,11 @@
 """One way to run a network, whatever serves it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import onnxruntime
-
-BACKENDS = ("auto", "onnxruntime", "tensorrt", "cuda")
 
 
 class BackendError(RuntimeError):
@@ -18,24 +16,44 @@ class Runner(Protocol):
     """Runs one network: named arrays in, named arrays out."""
 
     backend: str
+    precision: str  # float32 or float16
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name; raises ValueError on a missing input or a wrong shape."""
         ...
 
 
+def check_inputs(shapes: Mapping[str, Sequence[int | str]], inputs: Mapping[str, np.ndarray]) -> None:
+    """ValueError where an input is missing or has not the shape the network takes; an extent that is no number may be any."""
+    missing = set(shapes) - set(inputs)
+    if missing:
+        raise ValueError(f"missing inputs {sorted(missing)}")
+    for name, shape in shapes.items():
+        given = inputs[name].shape
+        if len(given) != len(shape) or any(isinstance(e, int) and e != g for e, g in zip(shape, given, strict=True)):
+            raise ValueError(f"input '{name}' has shape {given}, the network takes {tuple(shape)}")
+
+
 class OnnxRunner:
-    """ONNX Runtime on the CPU."""
+    """ONNX Runtime, with one of its execution providers. BackendError where the provider cannot be had."""
 
-    backend = "onnxruntime"
+    precision = "float32"
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(
+        self, network: Path | bytes, threads: int = 1, provider: str = "CPUExecutionProvider", backend: str = "onnxruntime"
+    ) -> None:
+        if provider not in onnxruntime.get_available_providers():
+            raise BackendError(f"onnxruntime {onnxruntime.__version__} here has no {provider}; onnxruntime-gpu has, with an NVIDIA GPU")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.backend = backend
+        source = network if isinstance(network, bytes) else str(network)
+        self._session = onnxruntime.InferenceSession(source, options, providers=[provider])
+        if self._session.get_providers()[0] != provider:
+            raise BackendError(f"{provider} does not start here: ONNX Runtime took {self._session.get_providers()[0]} instead")
         self._shapes = {i.name: i.shape for i in self._session.get_inputs()}
         self._outputs = [output.name for output in self._session.get_outputs()]
 
@@ -45,21 +63,6 @@ class OnnxRunner:
         return list(self._shapes)
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        missing = set(self._shapes) - set(inputs)
-        if missing:
-            raise ValueError(f"missing inputs {sorted(missing)}")
-        for name, shape in self._shapes.items():
-            given = inputs[name].shape
-            if len(given) != len(shape) or any(isinstance(e, int) and e != g for e, g in zip(shape, given, strict=True)):
-                raise ValueError(f"input '{name}' has shape {given}, the network takes {tuple(shape)}")
+        check_inputs(self._shapes, inputs)
         outputs = self._session.run(self._outputs, {name: inputs[name] for name in self._shapes})
         return dict(zip(self._outputs, outputs, strict=True))
-
-
-def make_runner(path: Path, backend: str = "auto", threads: int = 1) -> Runner:
-    """A runner for the ONNX file at `path`; `auto` takes the best backend that works here."""
-    if backend not in BACKENDS:
-        raise BackendError(f"backend '{backend}' is not one of {', '.join(BACKENDS)}")
-    if backend in ("tensorrt", "cuda"):
-        raise BackendError(f"backend '{backend}' is not served by this version; use 'auto' or 'onnxruntime' (CPU)")
-    return OnnxRunner(path, threads)

@@ -1,0 +1,102 @@
+"""`act2goal engine`: TensorRT engines, built ahead of time and looked at, and every backend's speed here."""
+
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from act2goal_ros import paths
+from act2goal_ros.serving import PREFERRED
+
+TICK = ("observe", "act")  # a live frame in, a chunk out
+
+
+@click.group()
+def command() -> None:
+    """Build, list and time what runs a model's networks."""
+
+
+@command.command()
+@click.argument("model", default="act2goal-tiny")
+@click.option("--gpu", "capabilities", multiple=True, help="Compute capability to build for, as SM89 (RTX 4090); default: the GPU here.")
+@click.option("--precision", type=click.Choice(["float32", "float16"]), default="float16", show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), help="Where engines go; default: the cache the nodes read.")
+def build(model: str, capabilities: tuple[str, ...], precision: str, folder: Path | None) -> None:
+    """Build the engines of MODEL. With TensorRT for RTX no GPU is needed for it."""
+    from act2goal_ros.serving import tensorrt
+    from act2goal_ros.serving.bundle import NETWORKS
+    from act2goal_ros.serving.engine import EngineCache, Target, library
+    from act2goal_ros.serving.runner import BackendError
+
+    cache = EngineCache(folder)
+    try:
+        trt = library(("tensorrt_rtx",)) if capabilities else library()
+        wanted = capabilities or (tensorrt.capability(tensorrt.cuda()),)
+        jobs = [(network, capability) for capability in wanted for network in NETWORKS]
+        with tqdm(jobs, unit="engine") as bar:
+            for network, capability in bar:
+                bar.set_postfix_str(f"{network} {capability}")
+                path, started = paths.model(model) / f"{network}.onnx", time.monotonic()
+                target = Target(trt.__name__, trt.__version__, capability, precision)
+                engine = cache.get(path, target)
+                tqdm.write(f"{cache.path(path, target)}  {len(engine) / 1e6:.1f} MB, {time.monotonic() - started:.1f} s")
+    except BackendError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@command.command("list")
+@click.option("--folder", type=click.Path(path_type=Path), help="Default: the cache the nodes read.")
+def list_engines(folder: Path | None) -> None:
+    """What the cache holds, and whether it is sound."""
+    from act2goal_ros.serving.engine import EngineCache
+
+    found = EngineCache(folder).headers()
+    for path, header in found.items():
+        made_for = " ".join(str(header.get(key, "?")) for key in ("library", "version", "capability", "precision"))
+        click.echo(f"{path.name}  {made_for if header else 'damaged: will be built anew'}  {path.stat().st_size / 1e6:.1f} MB")
+    if not found:
+        click.echo("no engines")
+
+
+@command.command()
+@click.argument("model", default="act2goal-tiny")
+@click.option("--backend", "backends", multiple=True, type=click.Choice(PREFERRED), help="Default: all.")
+@click.option("--runs", default=500, show_default=True, type=click.IntRange(10), help="Of each network, after 20 to warm up.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64))
+def bench(model: str, backends: tuple[str, ...], runs: int, threads: int) -> None:
+    """Time the networks of MODEL on each backend that works here, on the inputs they were exported with."""
+    from act2goal_ros.serving.backends import serve
+    from act2goal_ros.serving.bundle import ModelBundle
+    from act2goal_ros.serving.reference import Reference
+    from act2goal_ros.serving.runner import BackendError
+
+    folder = ModelBundle.load(paths.model(model)).folder
+    reference, names = Reference(folder), ("encode", "imagine", "plan_keys", *TICK)
+    click.echo(f"{model}, {platform.processor() or platform.machine()}, {threads} thread(s), {runs} runs")
+    for backend in backends or PREFERRED:
+        try:
+            served = serve(folder, names, backend, threads)
+        except BackendError as error:
+            click.echo(str(error))
+            continue
+        times = {name: _time(served.runners[name], reference.inputs(name), runs) for name in names}
+        times["tick: observe, act"] = np.sum([times[name] for name in TICK], axis=0)
+        for name, taken in times.items():
+            p50, p99 = np.percentile(1000 * taken, [50, 99])
+            click.echo(f"{backend:>20}  {name:<18}  p50 {p50:7.2f} ms   p99 {p99:7.2f} ms")
+
+
+def _time(runner: Any, inputs: Any, runs: int) -> np.ndarray:
+    """Seconds of each run."""
+    for _ in range(20):
+        runner(inputs)
+    taken = np.empty(runs)
+    for i in range(runs):
+        started = time.perf_counter()
+        runner(inputs)
+        taken[i] = time.perf_counter() - started
+    return taken

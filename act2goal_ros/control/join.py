@@ -1,0 +1,37 @@
+"""How a new chunk is joined to the ones before it, before it reaches the command stream. No ROS."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+import numpy as np
+
+from act2goal_ros.control.chunk import ActionChunk, Array
+
+# prefix: the policy is told what is committed; ensemble: the mean of all chunks that speak of a time; none: the newest as it is.
+JOINS = ("prefix", "ensemble", "none")
+DECAY = 0.01  # as in ACT
+
+
+class Ensemble:
+    """Temporal ensembling as in ACT (arXiv 2304.13705): weights exp(−DECAY · i), i counted from the oldest chunk."""
+
+    def __init__(self) -> None:
+        self._chunks: deque[ActionChunk] = deque()
+
+    def clear(self) -> None:
+        """Forgets all chunks."""
+        self._chunks.clear()
+
+    def add(self, chunk: ActionChunk) -> ActionChunk:
+        """The chunk with each row replaced by the mean over it and all earlier chunks that reach that row's time."""
+        while self._chunks and self._chunks[0].end < chunk.stamp + chunk.dt - 1e-9:
+            self._chunks.popleft()
+        self._chunks.append(chunk)
+        times: Array = chunk.stamp + chunk.dt * np.arange(1, len(chunk.positions) + 1, dtype=np.float64)
+        weights = np.exp(-DECAY * np.arange(len(self._chunks)))[:, None] * np.array([times <= c.end + 1e-9 for c in self._chunks])
+        weights /= weights.sum(axis=0)
+        positions: Array = np.einsum("ct,ctj->tj", weights, np.array([c.sample_many(times)[0] for c in self._chunks]))
+        gripper: Array = np.einsum("ct,ct->t", weights, np.array([[c.gripper_at(t) for t in times.tolist()] for c in self._chunks]))
+        return replace(chunk, positions=positions, gripper=gripper)

@@ -1,0 +1,53 @@
+"""Which backends there are, which of them work here, and the networks of a model served by one of them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from act2goal_ros.serving import BACKENDS, PREFERRED, tensorrt
+from act2goal_ros.serving.reference import Reference
+from act2goal_ros.serving.runner import BackendError, OnnxRunner, Runner
+
+PROVIDERS = {
+    "onnxruntime_tensorrt": "TensorrtExecutionProvider",
+    "onnxruntime_cuda": "CUDAExecutionProvider",
+    "onnxruntime": "CPUExecutionProvider",
+}
+
+
+@dataclass(frozen=True)
+class Served:
+    """Networks of a model by name, all on one backend, and why those before it were passed over."""
+
+    backend: str
+    runners: Mapping[str, Runner]
+    passed_over: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "; ".join([f"backend {self.backend}", *(f"not {name}: {why}" for name, why in self.passed_over.items())])
+
+
+def make_runner(path: Path, backend: str = "onnxruntime", threads: int = 1, precision: str = "float16") -> Runner:
+    """A runner of the ONNX file at `path`; `precision` is TensorRT's. BackendError says why it cannot be had here."""
+    if backend not in PREFERRED:
+        raise BackendError(f"backend '{backend}' is not one of {', '.join(BACKENDS)}")
+    if backend == "tensorrt":
+        return tensorrt.runner(path, precision)
+    return OnnxRunner(path, threads, PROVIDERS[backend], backend)
+
+
+def serve(folder: Path, networks: Iterable[str], backend: str = "auto", threads: int = 1) -> Served:
+    """All `networks` of the model in `folder` on `backend`, or on the best that works and computes what torch does."""
+    if backend not in BACKENDS:
+        raise BackendError(f"backend '{backend}' is not one of {', '.join(BACKENDS)}")
+    names, reference, passed_over = tuple(networks), Reference(folder), {}
+    for candidate in PREFERRED if backend == "auto" else (backend,):
+        try:
+            runners = {name: make_runner(folder / f"{name}.onnx", candidate, threads) for name in names}
+            for name, runner in runners.items():
+                reference.check(name, runner)
+        except BackendError as error:
+            passed_over[candidate] = str(error)
+        else:
+            return Served(candidate, runners, passed_over)
+    raise BackendError("; ".join(f"backend '{name}' cannot serve {folder.name}: {why}" for name, why in passed_over.items()))

@@ -1,0 +1,197 @@
+"""TensorRT engines: built from ONNX, here or (TensorRT for RTX) ahead of time for other GPUs, and kept in a cache.
+
+Both of NVIDIA's packages have the same interface: `tensorrt` (Jetson and data-centre GPUs; builds on the GPU it builds for)
+and `tensorrt_rtx` (RTX cards; builds without a GPU).
+"""
+
+import hashlib
+import importlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from act2goal_ros.serving.runner import BackendError
+
+LIBRARIES = ("tensorrt", "tensorrt_rtx")
+PRECISIONS = ("float32", "float16")
+LARGEST = 64  # of an extent that the network leaves open
+FORMAT = 1
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an engine is made for; `capability` is a GPU's compute capability, as in SM89."""
+
+    library: str
+    version: str
+    capability: str
+    precision: str
+
+
+def library(names: Sequence[str] = LIBRARIES) -> ModuleType:
+    """The first of the packages that imports. BackendError naming what each of them lacks."""
+    problems = []
+    for name in names:
+        try:
+            module = importlib.import_module(name)
+            getattr(module, "Builder")  # noqa: B009 - an empty package of that name imports too
+        except (ImportError, AttributeError, OSError) as error:
+            problems.append(f"{name}: {error}")
+        else:
+            return module
+    raise BackendError("no TensorRT here (" + "; ".join(problems) + ")")
+
+
+def build(network: bytes, target: Target) -> bytes:
+    """The engine of an ONNX network. BackendError when the package cannot build it, with what the package says."""
+    trt = library((target.library,))
+    if target.precision not in PRECISIONS:
+        raise BackendError(f"precision '{target.precision}' is not one of {', '.join(PRECISIONS)}")
+    logger = _logger(trt)
+    builder = trt.Builder(logger)
+    flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)  # the ONNX types are the engine's
+    definition = builder.create_network(flags)
+    parser = trt.OnnxParser(definition, logger)
+    if not parser.parse(with_precision(network, target.precision)):
+        raise BackendError("; ".join(str(parser.get_error(i)) for i in range(parser.num_errors)))
+    config = builder.create_builder_config()
+    _aim(trt, config, target.capability)
+    if profile := _profile(builder, definition):
+        config.add_optimization_profile(profile)
+    engine = builder.build_serialized_network(definition, config)
+    if engine is None:
+        raise BackendError(f"{target.library} {target.version} built no engine: {logger.said()}")
+    return bytes(engine)
+
+
+def with_precision(network: bytes, precision: str) -> bytes:
+    """The ONNX network with its insides in that precision; inputs and outputs stay float32."""
+    if precision == "float32":
+        return network
+    try:
+        import onnx
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+    except ImportError as error:
+        raise BackendError(f"float16 engines are built with the package onnx: {error}") from error
+    converted: bytes = convert_float_to_float16(onnx.load_from_string(network), keep_io_types=True).SerializeToString()
+    return converted
+
+
+def _aim(trt: ModuleType, config: Any, capability: str) -> None:
+    """Ahead of time for a GPU that need not be there, where the package can."""
+    known = getattr(trt, "ComputeCapability", None)
+    if known is None:
+        return
+    if capability not in known.__members__:
+        there_are = ", ".join(sorted(name for name in known.__members__ if name.startswith("SM")))
+        raise BackendError(f"{trt.__name__} {trt.__version__} does not build for {capability}, but for {there_are}")
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(known.__members__[capability], 0)
+
+
+def _profile(builder: Any, definition: Any) -> Any:
+    """Bounds of the extents that the network leaves open; None when it leaves none."""
+    profile = None
+    for tensor in (definition.get_input(i) for i in range(definition.num_inputs)):
+        shape = tuple(tensor.shape)
+        if -1 in shape:
+            profile = profile or builder.create_optimization_profile()
+            least, most = ([bound if extent < 0 else extent for extent in shape] for bound in (1, LARGEST))
+            profile.set_shape(tensor.name, least, least, most)
+    return profile
+
+
+def _logger(trt: ModuleType) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[name-defined]
+        """Keeps what goes wrong."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.lines: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.lines.append(message)
+
+        def said(self) -> str:
+            return self.lines[-1] if self.lines else "it does not say why"
+
+    return Logger()
+
+
+class EngineCache:
+    """Engines on disk, each under a header that names its target, its network and its own SHA-256."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        self.folder = folder or home / "act2goal" / "engines"
+
+    def get(self, network: Path, target: Target) -> bytes:
+        """The engine, from the cache or built now; one that is damaged or made for something else is built anew."""
+        path, wanted = self.path(network, target), self._header(network, target)
+        try:
+            engine = self._read(path, wanted)
+        except ValueError as error:
+            log.warning("%s: %s; building it anew", path, error)
+            engine = None
+        if engine is None:
+            engine = build(network.read_bytes(), target)
+            self._write(path, wanted, engine)
+        return engine
+
+    def path(self, network: Path, target: Target) -> Path:
+        """Where the engine of that network and target lies."""
+        digest = hashlib.sha256(json.dumps(self._header(network, target), sort_keys=True).encode()).hexdigest()
+        return self.folder / f"{network.stem}-{target.capability.lower()}-{target.precision}-{digest[:16]}.engine"
+
+    def headers(self) -> dict[Path, dict[str, Any]]:
+        """What the cache holds; an empty header where it is damaged."""
+        return {path: self._looked_at(path) for path in sorted(self.folder.glob("*.engine"))}
+
+    def _looked_at(self, path: Path) -> dict[str, Any]:
+        try:
+            header, engine = self._split(path)
+        except ValueError:
+            return {}
+        return header if header.get("sha256") == hashlib.sha256(engine).hexdigest() else {}
+
+    def _header(self, network: Path, target: Target) -> dict[str, Any]:
+        return {"format": FORMAT, "network": hashlib.sha256(network.read_bytes()).hexdigest(), **asdict(target)}
+
+    def _read(self, path: Path, wanted: dict[str, Any]) -> bytes | None:
+        """None when there is none; ValueError when it is not what it should be."""
+        if not path.exists():
+            return None
+        header, engine = self._split(path)
+        digest = header.pop("sha256", None)
+        if header != wanted:
+            differing = ", ".join(f"{key} {header.get(key)!r}" for key in wanted if header.get(key) != wanted[key])
+            raise ValueError(f"made for something else: {differing}")
+        found = hashlib.sha256(engine).hexdigest()
+        if found != digest:
+            raise ValueError(f"damaged: SHA-256 is {found}, its header says {digest}")
+        return engine
+
+    def _split(self, path: Path) -> tuple[dict[str, Any], bytes]:
+        head, _, engine = path.read_bytes().partition(b"\n")
+        try:
+            header = json.loads(head)
+        except ValueError:
+            header = None
+        if not isinstance(header, dict):
+            raise ValueError("damaged: no header")
+        return header, engine
+
+    def _write(self, path: Path, header: dict[str, Any], engine: bytes) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}")
+        head = json.dumps(header | {"sha256": hashlib.sha256(engine).hexdigest()})
+        draft.write_bytes(head.encode() + b"\n" + engine)
+        draft.replace(path)

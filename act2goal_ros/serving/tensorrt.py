@@ -1,0 +1,142 @@
+"""Networks on an NVIDIA GPU by TensorRT: pinned buffers, one stream, and a CUDA graph of copy, compute and copy."""
+
+import ctypes
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from act2goal_ros.serving.engine import LARGEST, EngineCache, Target, library
+from act2goal_ros.serving.runner import BackendError, check_inputs
+
+
+def cuda() -> Any:
+    """CUDA's runtime. BackendError without its package, or without a GPU."""
+    try:
+        from cuda.bindings import runtime
+    except ImportError as error:
+        raise BackendError(f"TensorRT is fed by the package cuda-bindings: {error}") from error
+    status, count = runtime.cudaGetDeviceCount()
+    if status != runtime.cudaError_t.cudaSuccess or not count:
+        raise BackendError(f"no NVIDIA GPU: {status.name}")
+    return runtime
+
+
+def capability(runtime: Any) -> str:
+    """Of the first GPU, as in SM89."""
+    kinds = runtime.cudaDeviceAttr
+    parts = (kinds.cudaDevAttrComputeCapabilityMajor, kinds.cudaDevAttrComputeCapabilityMinor)
+    return "SM" + "".join(str(_done(runtime, runtime.cudaDeviceGetAttribute(part, 0))) for part in parts)
+
+
+def runner(network: Path, precision: str) -> "TensorRTRunner":
+    """The ONNX network as an engine for the GPU at hand, from the cache where it is there."""
+    runtime = cuda()  # first: without a GPU a large library need not be loaded
+    trt = library()
+    target = Target(trt.__name__, trt.__version__, capability(runtime), precision)
+    return TensorRTRunner(EngineCache().get(network, target), trt, runtime, precision)
+
+
+def _done(runtime: Any, answer: tuple[Any, ...]) -> Any:
+    """What a CUDA call returned; BackendError when it failed."""
+    status, *values = answer
+    if status != runtime.cudaError_t.cudaSuccess:
+        raise BackendError(f"CUDA: {status.name}")
+    return values[0] if values else None
+
+
+class _Buffer:
+    """A tensor twice: pinned on the host, and on the GPU."""
+
+    def __init__(self, runtime: Any, shape: tuple[int, ...], dtype: Any) -> None:
+        self.dtype, self.bytes = np.dtype(dtype), int(np.prod(shape)) * np.dtype(dtype).itemsize
+        self.host_address = int(_done(runtime, runtime.cudaMallocHost(self.bytes)))
+        self.device_address = int(_done(runtime, runtime.cudaMalloc(self.bytes)))
+        weakref.finalize(self, _free, runtime, self.host_address, self.device_address)
+        self._memory = (ctypes.c_byte * self.bytes).from_address(self.host_address)
+
+    def host(self, shape: tuple[int, ...]) -> np.ndarray:
+        """The host's memory as an array of that shape."""
+        return np.frombuffer(self._memory, self.dtype, int(np.prod(shape))).reshape(shape)
+
+
+def _free(runtime: Any, host_address: int, device_address: int) -> None:
+    runtime.cudaFreeHost(host_address)
+    runtime.cudaFree(device_address)
+
+
+class TensorRTRunner:
+    """Runs one engine. Not for several threads at once. A GPU that fails raises BackendError, at once or at the next call."""
+
+    backend = "tensorrt"
+
+    def __init__(self, engine: bytes, trt: ModuleType, runtime: Any, precision: str) -> None:
+        self.precision, self._cuda, self._trt = precision, runtime, trt
+        self._deserializer = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        self._engine = self._deserializer.deserialize_cuda_engine(engine)
+        if self._engine is None:
+            raise BackendError(f"{trt.__name__} {trt.__version__} cannot load the engine on this GPU")
+        self._context = self._engine.create_execution_context()
+        self._stream = _done(runtime, runtime.cudaStreamCreate())
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        self._inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        self._outputs = [name for name in names if name not in self._inputs]
+        declared = {name: tuple(self._engine.get_tensor_shape(name)) for name in names}
+        self._shapes = {name: tuple("any" if e < 0 else e for e in declared[name]) for name in self._inputs}
+        self._fixed = not any(-1 in shape for shape in declared.values())
+        self._buffers = {name: self._buffer(name, shape) for name, shape in declared.items()}
+        self._graph: Any = None
+
+    def _buffer(self, name: str, shape: tuple[int, ...]) -> _Buffer:
+        largest = tuple(LARGEST if extent < 0 else extent for extent in shape)
+        buffer = _Buffer(self._cuda, largest, self._trt.nptype(self._engine.get_tensor_dtype(name)))
+        self._context.set_tensor_address(name, buffer.device_address)
+        return buffer
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        check_inputs(self._shapes, inputs)
+        for name in self._inputs:
+            given = inputs[name]
+            if any(extent > LARGEST for extent, declared in zip(given.shape, self._shapes[name], strict=True) if declared == "any"):
+                raise ValueError(f"input '{name}' has shape {given.shape}, the engine takes at most {LARGEST} of an open extent")
+            np.copyto(self._buffers[name].host(given.shape), given)
+            if not self._fixed:
+                self._context.set_input_shape(name, given.shape)
+        if self._graph is None:
+            self._enqueue()
+        else:
+            _done(self._cuda, self._cuda.cudaGraphLaunch(self._graph, self._stream))
+        _done(self._cuda, self._cuda.cudaStreamSynchronize(self._stream))
+        found = {name: self._buffers[name].host(tuple(self._context.get_tensor_shape(name))).copy() for name in self._outputs}
+        if self._graph is None and self._fixed:
+            self._graph = self._capture()  # after a first run, which allocates
+        return found
+
+    def _enqueue(self) -> None:
+        """Copies in, computes, copies out, on the stream."""
+        runtime, kinds = self._cuda, self._cuda.cudaMemcpyKind
+        for name in self._inputs:
+            buffer = self._buffers[name]
+            _done(runtime, runtime.cudaMemcpyAsync(buffer.device_address, buffer.host_address, buffer.bytes,
+                                                   kinds.cudaMemcpyHostToDevice, self._stream))  # fmt: skip
+        if not self._context.execute_async_v3(int(self._stream)):
+            raise BackendError("TensorRT could not run the engine")
+        for name in self._outputs:
+            buffer = self._buffers[name]
+            _done(runtime, runtime.cudaMemcpyAsync(buffer.host_address, buffer.device_address, buffer.bytes,
+                                                   kinds.cudaMemcpyDeviceToHost, self._stream))  # fmt: skip
+
+    def _capture(self) -> Any:
+        """The CUDA graph of `_enqueue`; None where the engine cannot be captured."""
+        runtime = self._cuda
+        capturable = getattr(self._context, "is_stream_capturable", None)
+        if capturable is not None and not capturable(int(self._stream)):
+            return None
+        mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        _done(runtime, runtime.cudaStreamBeginCapture(self._stream, mode))
+        self._enqueue()
+        graph = _done(runtime, runtime.cudaStreamEndCapture(self._stream))
+        return _done(runtime, runtime.cudaGraphInstantiate(graph, 0))

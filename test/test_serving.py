@@ -1,0 +1,239 @@
+"""Backends: which one serves and why not the others, what they are held to, and TensorRT's engines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import fake_gpu
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from act2goal_ros import paths
+from act2goal_ros.cli import engine as engine_command
+from act2goal_ros.serving import engine, tensorrt
+from act2goal_ros.serving.backends import make_runner, serve
+from act2goal_ros.serving.bundle import NETWORKS
+from act2goal_ros.serving.reference import FILE, TOLERANCE, Reference
+from act2goal_ros.serving.runner import BackendError, OnnxRunner
+
+MODEL = paths.model("act2goal-tiny")
+SMALL = MODEL / "distance.onnx"
+
+
+def _gpu_here() -> bool:
+    try:
+        tensorrt.cuda()
+    except BackendError:
+        return False
+    return True
+
+
+without_gpu = pytest.mark.skipif(_gpu_here(), reason="a GPU is here")
+
+
+@pytest.fixture
+def rtx():
+    """TensorRT for RTX, where its package can be had."""
+    return pytest.importorskip("tensorrt_rtx")
+
+
+def target(version: str = "1.7.1.116", capability: str = "SM89", precision: str = "float32") -> engine.Target:
+    return engine.Target("tensorrt_rtx", version, capability, precision)
+
+
+@without_gpu
+def test_auto_takes_the_best_that_works_and_says_why_not_the_others() -> None:
+    served = serve(MODEL, ("distance",))
+    assert served.backend == served.runners["distance"].backend == "onnxruntime"
+    assert list(served.passed_over) == ["tensorrt", "onnxruntime_tensorrt", "onnxruntime_cuda"]
+    assert "no NVIDIA GPU" in served.passed_over["tensorrt"]
+    assert "has no CUDAExecutionProvider; onnxruntime-gpu has" in served.passed_over["onnxruntime_cuda"]
+    assert str(served).startswith("backend onnxruntime; not tensorrt: ")
+
+
+@without_gpu
+@pytest.mark.parametrize("backend", ["tensorrt", "onnxruntime_tensorrt", "onnxruntime_cuda"])
+def test_a_backend_that_is_not_here_is_refused_with_the_reason(backend: str) -> None:
+    with pytest.raises(BackendError, match=f"backend '{backend}' cannot serve act2goal-tiny: .*NVIDIA GPU"):
+        serve(MODEL, ("distance",), backend)
+
+
+def test_an_unknown_backend_is_named() -> None:
+    with pytest.raises(BackendError, match="'tpu' is not one of auto, tensorrt, onnxruntime_tensorrt, onnxruntime_cuda, onnxruntime"):
+        serve(MODEL, ("distance",), "tpu")
+
+
+def test_the_shipped_networks_compute_what_torch_did() -> None:
+    reference = Reference(MODEL)
+    for network in NETWORKS:
+        difference = reference.difference(network, make_runner(MODEL / f"{network}.onnx"))
+        assert 0 <= difference < TOLERANCE["float32"]
+
+
+def test_a_backend_that_computes_something_else_does_not_serve(tmp_path: Path) -> None:
+    folder = shutil.copytree(MODEL, tmp_path / "model")
+    with np.load(folder / FILE) as file:
+        arrays = dict(file)
+    arrays["distance/out/log_steps"] = arrays["distance/out/log_steps"] + np.float32(0.1)
+    np.savez(folder / FILE, **arrays)
+    with pytest.raises(BackendError, match="distance differs from torch float32 by 0.*, at most 0.001 allowed"):
+        serve(folder, ("encode", "distance"), "onnxruntime")
+    assert serve(folder, ("encode",), "onnxruntime").backend == "onnxruntime"
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_float16_stays_close(network: str) -> None:
+    pytest.importorskip("onnx")
+    half = OnnxRunner(engine.with_precision((MODEL / f"{network}.onnx").read_bytes(), "float16"))
+    difference = Reference(MODEL).difference(network, half)
+    assert 0 < difference < TOLERANCE["float16"]
+
+
+# engines: NVIDIA's own library, without a GPU
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("network", ["distance", "decode", "observe"])  # decode leaves its number of frames open
+def test_engines_are_built_ahead_of_time(rtx, network: str, precision: str) -> None:
+    if precision == "float16":
+        pytest.importorskip("onnx")
+    made = engine.build((MODEL / f"{network}.onnx").read_bytes(), target(precision=precision))
+    assert made[:4] == b"ptrt" and len(made) > 100_000
+    other = engine.build((MODEL / f"{network}.onnx").read_bytes(), target(capability="SM120", precision=precision))
+    assert other != made
+
+
+def test_what_cannot_be_built_is_said(rtx) -> None:
+    with pytest.raises(BackendError, match="does not build for SM90, but for .*SM120.*SM89"):
+        engine.build(SMALL.read_bytes(), target(capability="SM90"))
+    with pytest.raises(BackendError, match="(?i)parse|onnx"):
+        engine.build(b"no network", target())
+    with pytest.raises(BackendError, match="precision 'int4' is not one of float32, float16"):
+        engine.build(SMALL.read_bytes(), target(precision="int4"))
+
+
+def test_a_missing_library_is_named() -> None:
+    with pytest.raises(BackendError, match="no TensorRT here .*no_such_tensorrt"):
+        engine.library(("no_such_tensorrt",))
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[engine.Target]:
+    """Which engines were built; what is built is short."""
+    targets: list[engine.Target] = []
+
+    def build(network: bytes, wanted: engine.Target) -> bytes:
+        targets.append(wanted)
+        return f"engine {len(targets)}\n".encode() + network[:100]
+
+    monkeypatch.setattr(engine, "build", build)
+    return targets
+
+
+def test_an_engine_is_built_once_for_each_target(tmp_path: Path, built: list[engine.Target]) -> None:
+    cache = engine.EngineCache(tmp_path)
+    wanted = [target(), target(version="1.8"), target(capability="SM120"), target(precision="float16")]
+    first = [cache.get(SMALL, each) for each in wanted]
+    assert built == wanted
+    assert [cache.get(SMALL, each) for each in wanted] == first and built == wanted
+    changed = tmp_path / "distance.onnx"
+    changed.write_bytes(SMALL.read_bytes() + b"x")
+    cache.get(changed, target())
+    assert len(built) == 5 and len(cache.headers()) == 5
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "headless", "foreign", "list"])
+def test_a_damaged_or_foreign_engine_is_rebuilt_and_never_loaded(tmp_path: Path, built: list[engine.Target], damage: str) -> None:
+    cache = engine.EngineCache(tmp_path)
+    good = cache.get(SMALL, target())
+    path = cache.path(SMALL, target())
+    head, _, body = path.read_bytes().partition(b"\n")
+    path.write_bytes({
+        "flip": head + b"\n" + body[:-1] + bytes([body[-1] ^ 1]),
+        "cut": head + b"\n" + body[:-1],
+        "headless": body,
+        "foreign": json.dumps(json.loads(head) | {"capability": "SM120"}).encode() + b"\n" + body,
+        "list": b"[]\n" + body,
+    }[damage])  # fmt: skip
+    found = cache.get(SMALL, target())
+    assert len(built) == 2 and found.startswith(b"engine 2") and found != good
+    assert cache.get(SMALL, target()) == found and len(built) == 2
+    assert not list(tmp_path.glob("*.[0-9]*"))
+
+
+def test_the_command_builds_and_lists(rtx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for network in NETWORKS:
+        shutil.copy(SMALL, model / f"{network}.onnx")
+    folder = ["--folder", str(tmp_path / "cache")]
+    arguments = ["build", str(model), "--gpu", "SM89", "--precision", "float32", *folder]
+    outcome = CliRunner().invoke(engine_command.command, arguments)
+    assert outcome.exit_code == 0, outcome.output
+    next(iter(sorted((tmp_path / "cache").iterdir()))).write_bytes(b"{}")
+    listed = CliRunner().invoke(engine_command.command, ["list", *folder]).output
+    assert listed.count(f"tensorrt_rtx {rtx.__version__} SM89 float32") == len(NETWORKS) - 1
+    assert listed.count("damaged: will be built anew") == 1
+    refused = CliRunner().invoke(engine_command.command, [*arguments[:2], "--gpu", "SM90", *folder])
+    assert refused.exit_code == 1 and "does not build for SM90" in refused.output
+
+
+@without_gpu
+def test_the_bench_times_what_works_and_names_what_does_not() -> None:
+    outcome = CliRunner().invoke(engine_command.command, ["bench", "--runs", "10"])
+    assert outcome.exit_code == 0, outcome.output
+    assert "onnxruntime  tick: observe, act  p50" in outcome.output
+    assert "backend 'onnxruntime_cuda' cannot serve act2goal-tiny" in outcome.output
+
+
+# how an engine is fed and run, with a GPU that is not one
+
+
+@pytest.mark.parametrize("network", ["distance", "act", "decode"])
+def test_what_the_gpu_computes_comes_back(network: str) -> None:
+    cuda = fake_gpu.Cuda()
+    runner = tensorrt.TensorRTRunner((MODEL / f"{network}.onnx").read_bytes(), fake_gpu.tensorrt(cuda), cuda, "float32")
+    reference = Reference(MODEL)
+    for _ in range(3):
+        reference.check(network, runner)
+    assert cuda.launches == (0 if network == "decode" else 2)  # with an open extent there is no graph; else from the second run on
+    inputs = {name: value + np.float32(0.1) for name, value in reference.inputs(network).items()}
+    expected = OnnxRunner(MODEL / f"{network}.onnx")(inputs)
+    found = runner(inputs)
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-5)
+    del runner
+    assert not cuda.memory
+
+
+def test_other_numbers_of_frames_fit_and_too_many_are_refused() -> None:
+    cuda = fake_gpu.Cuda()
+    runner = tensorrt.TensorRTRunner((MODEL / "decode.onnx").read_bytes(), fake_gpu.tensorrt(cuda), cuda, "float32")
+    latents = Reference(MODEL).inputs("decode")["latents"]
+    for count in (5, 1):
+        frames = np.repeat(latents[:1], count, axis=0)
+        assert runner({"latents": frames})["pictures"].shape[0] == count
+    with pytest.raises(ValueError, match=r"'latents' has shape \(65, .* at most 64"):
+        runner({"latents": np.repeat(latents[:1], 65, axis=0)})
+
+
+def test_a_wrong_shape_and_a_lost_gpu_are_named() -> None:
+    cuda = fake_gpu.Cuda()
+    runner = tensorrt.TensorRTRunner(SMALL.read_bytes(), fake_gpu.tensorrt(cuda), cuda, "float32")
+    inputs = Reference(MODEL).inputs("distance")
+    with pytest.raises(ValueError, match="'current' has shape .*, the network takes"):
+        runner(inputs | {"current": inputs["current"][:, :4]})
+    with pytest.raises(ValueError, match=r"missing inputs \['goal'\]"):
+        runner({"current": inputs["current"]})
+    cuda.lost = True
+    with pytest.raises(BackendError, match="CUDA: cudaErrorDeviceLost"):
+        runner(inputs)
+
+
+def test_an_engine_the_gpu_refuses_is_an_error() -> None:
+    cuda = fake_gpu.Cuda()
+    with pytest.raises(BackendError, match="fake_tensorrt 1 cannot load the engine on this GPU"):
+        tensorrt.TensorRTRunner(b"", fake_gpu.tensorrt(cuda), cuda, "float32")
