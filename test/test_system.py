@@ -21,6 +21,7 @@ from act2goal_msgs.msg import ControlStatus, SimState, Stop
 from act2goal_msgs.srv import ResetSim, SetGoalImage
 from PIL import Image as Picture
 from ros_tools import Probe, new_domain, wait_for
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 
 from act2goal_ros import paths
@@ -40,12 +41,12 @@ RUNNING = ControlStatus.RUNNING
 class System:
     """The running graph, a probe that listens and interferes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = folder
         os.environ["ROS_DOMAIN_ID"] = str(new_domain())
         os.environ["ROS_LOG_DIR"] = str(folder)
         os.environ["ACT2GOAL_ROLLOUTS"] = str(folder / "rollouts")
-        self.process = subprocess.Popen([ACT2GOAL, "up", "--no-display", "goal_image:=none"], stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen([ACT2GOAL, "up", "--no-display", "goal_image:=none", *arguments], stdout=subprocess.DEVNULL)
         self.probe = Probe(int(os.environ["ROS_DOMAIN_ID"]))
         listen = self.probe.listen
         self.statuses: list[ControlStatus] = listen(ControlStatus, topics.CONTROL_STATUS, qos.COMMAND)
@@ -118,10 +119,11 @@ class System:
             self.probe.close()
 
 
-@pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+@contextlib.contextmanager
+def started(folder: Path, *arguments: str) -> Iterator[System]:
+    """The graph, up and ready, in an environment of its own."""
     before = dict(os.environ)
-    system = System(tmp_path_factory.mktemp("system"))
+    system = System(folder, *arguments)
     try:
         system.wait_up()
         yield system
@@ -129,6 +131,12 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         os.environ.clear()
         os.environ.update(before)
         system.close()
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with started(tmp_path_factory.mktemp("system")) as system:
+        yield system
 
 
 def frame(shape: tuple[int, int] = (128, 128), encoding: str = "rgb8", cut: int = 0) -> Callable[[System], None]:
@@ -270,6 +278,22 @@ def test_all_recordings_can_be_read(system: System) -> None:
     for name in (topics.PLAN, topics.SELECTION, topics.CONTROL_STATUS):
         kept = next(r for r in complete if r.outcome == "reached")
         assert any(message for _, message in zip(range(3), rollout.read(kept.directory, [name]), strict=False)), name
+
+
+def test_a_clock_that_jumps_back_stops_the_arm_and_motion_resumes(tmp_path: Path) -> None:
+    with started(tmp_path, "use_sim_time:=true", "record:=false") as system:
+        clocks: list[Clock] = system.probe.listen(Clock, "/clock", qos.SENSOR)
+        system.probe.advertise(Clock, "/clock", qos.SENSOR)
+        system.set_off()
+        wait_for(lambda: clocks[-1].clock.sec > 2, 20.0, "/clock")
+        system.wait_moving()
+        since, back = len(system.statuses), clocks[-1]
+        back.clock.sec -= 2
+        for _ in range(3):
+            system.probe.publish("/clock", back)
+            time.sleep(0.02)
+        system.expect_stop(since, StopReason.CLOCK_JUMP, "back")
+        system.wait_moving()
 
 
 @pytest.mark.parametrize(
