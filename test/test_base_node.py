@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,4 +135,7 @@ def test_starts_itself_in_a_namespace(tmp_path: Path) -> None:
     wait_for(lambda: heard and {v.key: v.value for v in heard[-1].values}["state"] == "active", 40.0, "active")
     began = len(heard)
     wait_for(lambda: len(heard) > began + 5, 5.0, "heartbeats")
+    for _ in range(2):  # Ctrl-C under ros2 launch: one from the terminal, one from launch
+        node.process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
     node.close()

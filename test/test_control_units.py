@@ -166,7 +166,7 @@ def test_a_chunk_of_one_row_is_a_place_to_be() -> None:
     ("change", "words"),
     [
         ({"positions": np.full((16, 6), np.nan)}, "shoulder_pan_joint is not finite"),
-        ({"positions": np.full((16, 6), 6.3)}, "6.3000 rad, outside [-6.2832, 6.2832]"),
+        ({"positions": np.full((16, 6), 6.4)}, "6.4000 rad, outside [-6.2832, 6.2832]"),
         ({"positions": np.zeros((16, 5))}, "shape (16, 5), expected (P, 6)"),
         ({"positions": np.zeros((0, 6)), "gripper": np.zeros(0)}, "shape (0, 6)"),
         ({"gripper": np.zeros(3)}, "gripper of shape (3,), expected (16,)"),

@@ -281,6 +281,23 @@ def test_the_prefix_is_what_will_be_commanded() -> None:
     assert request.plan.mask.tolist() == [True, False, False, True]
 
 
+def test_at_a_limit_a_chunk_that_asks_for_slightly_more_is_followed_up_to_the_limit() -> None:
+    world = World(Executive(ROBOT, Settings(bounds=Bounds(tracking_error=0.2)))).moving()
+    infer = world.infer
+    upper = float(ROBOT.limits.upper[NAMES.index("elbow_joint")])
+
+    def beyond() -> bool | None:
+        ramp = SPEED * (world.now - world.began + 0.05 * np.arange(1, 17))[:, None] * np.ones(6)
+        return infer(rows=np.minimum(ramp, upper + 0.08))
+
+    world.infer = beyond
+    decision = world.run(7.0)
+    assert decision.state == State.RUNNING, decision
+    elbow = world.executive.commanded(world.now)[0][NAMES.index("elbow_joint")]
+    assert upper - 0.02 < elbow <= upper
+    check_continuous(world)
+
+
 def test_with_an_ensemble_chunks_are_averaged_until_the_arm_stops() -> None:
     world = World(Executive(ROBOT, Settings(bounds=Bounds(tracking_error=0.2)), join="ensemble")).moving()
     world.feed()

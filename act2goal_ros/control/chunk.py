@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,7 @@ from act2goal_ros.control.limits import JointLimits
 
 Array = NDArray[np.float64]
 MAX_SPEED_RATIO = 3.0  # a chunk whose rows ask for more than this times a joint's velocity limit is nonsense
+POSITION_TOLERANCE = 0.1  # rad by which rows may lie outside the limits before the chunk is bad; they are clipped
 GRIPPER_TOLERANCE = 0.25  # how far the gripper may lie outside 0..1 before the chunk is bad; commands are clipped
 
 
@@ -69,8 +70,12 @@ class ActionChunk:
         rows = np.arange(1, len(self.gripper) + 1) * self.dt
         return float(np.clip(np.interp(time - self.stamp, rows, self.gripper), 0.0, 1.0))
 
+    def within(self, limits: JointLimits) -> ActionChunk:
+        """The chunk with its positions clipped to the limits."""
+        return replace(self, positions=np.clip(self.positions, limits.lower, limits.upper))
+
     def validate(self, limits: JointLimits, joint_names: Sequence[str]) -> None:
-        """Raises ChunkError unless the chunk as a whole may be followed by the robot with these limits."""
+        """Raises ChunkError unless the chunk as a whole, clipped, may be followed by the robot with these limits."""
         rows, joints = self.positions.shape if self.positions.ndim == 2 else (0, 0)
         if tuple(joint_names) != limits.names:
             raise ChunkError(f"chunk is for joints {', '.join(joint_names)}, expected {', '.join(limits.names)}")
@@ -80,7 +85,7 @@ class ActionChunk:
             raise ChunkError(f"chunk has gripper of shape {self.gripper.shape}, expected ({rows},)")
         if not (np.isfinite(self.stamp) and self.dt > 0):
             raise ChunkError(f"chunk has stamp {self.stamp} s and dt {self.dt} s, expected finite and > 0")
-        problem = limits.outside(self.positions)
+        problem = limits.outside(self.positions, POSITION_TOLERANCE)
         if problem is not None:
             raise ChunkError(f"chunk: {problem}")
         self._validate_gripper()

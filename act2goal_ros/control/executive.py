@@ -155,7 +155,7 @@ class Executive:
                 f"chunk came {delay:.3f} s after its image, allowed {budget:g} s",
             )
             return False
-        self.chunk = self._joined(chunk)
+        self.chunk = self._joined(chunk.within(self._limits))
         return True
 
     def request(self, stamp: float, now: float, monotonic: float) -> Request | None:

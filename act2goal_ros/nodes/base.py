@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import gc
+import math
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
@@ -38,6 +40,7 @@ E = TypeVar("E")
 HEARTBEAT = 10.0  # Hz
 RETRY = 2.0  # s between attempts of a node that starts itself
 SPIN = 0.2  # s; EventsExecutor hangs in waits without end
+INSISTED = 1.0  # s after the first signal from which another ends the process at once; Ctrl-C under ros2 launch gives two
 EXIT_FAILED, EXIT_BUSY = 1, 3
 
 
@@ -262,10 +265,17 @@ def run(node_class: Callable[[], ManagedNode[Any]]) -> None:
     Exit codes: 0 after a signal, EXIT_FAILED when a callback raised, EXIT_BUSY when a node of that name runs already.
     """
     stop = threading.Event()
+    asked = -math.inf
 
     def end(number: int, _frame: object) -> None:
-        stop.set()
-        signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+        nonlocal asked
+        now = time.monotonic()
+        if stop.is_set() and now - asked > INSISTED:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        elif not stop.is_set():
+            asked = now
+            stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
