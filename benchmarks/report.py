@@ -77,6 +77,7 @@ def bringup(result: dict[str, Any]) -> str:
     for node, kill in (result.get("kills") or {}).items():
         if late := kill["beyond_ms"]:
             what = f"{node} killed in fast motion: rest later than by the quickest stop from 100 ms on, p50 / max of {kill['measured']}"
+            what += f" ({kill['unseen']} more were not seen)" if kill["unseen"] else ""
             rows.append((what, f"{late['p50']:.0f} / {late['max']:.0f} ms (at rest {median(kill['to_rest_s']):.2f} s after)", "0 ms"))
     pair = "not measured" if difference is None else (
         f"{100 * difference['difference']:+.1f} points, 95 % interval {100 * difference['low']:+.1f} to "
