@@ -66,8 +66,10 @@ class Node:
         """Ends the node; it must end cleanly."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(10.0) == 0, self.log.read_text()
-        self.probe.close()
+        try:
+            assert self.process.wait(10.0) == 0, self.log.read_text()
+        finally:
+            self.probe.close()
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from act2goal_ros.nodes.parameters import build, read_yaml
 from act2goal_ros.nodes.policy import PolicyParameters
 from act2goal_ros.nodes.trajectories import seconds
 from act2goal_ros.serving.bundle import NETWORKS
+from act2goal_ros.serving.reference import FILE as REFERENCE
 
 ROBOT = RobotConfig.load("ur5e_sim")
 LIMITS = ROBOT.limits
@@ -363,9 +364,10 @@ def heartbeat_of_a_policy_that_cannot_be_configured(tmp_path: Path, **parameters
 def hollow_model(folder: Path) -> Path:
     """A model's folder in which everything is vouched for, and nothing would run."""
     folder.mkdir()
-    for name in NETWORKS:
-        (folder / f"{name}.onnx").write_bytes(name.encode())
-    files = {f"{name}.onnx": hashlib.sha256(name.encode()).hexdigest() for name in NETWORKS}
+    names = [*(f"{network}.onnx" for network in NETWORKS), REFERENCE]
+    for name in names:
+        (folder / name).write_bytes(name.encode())
+    files = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
     manifest = {"format": 1, "name": "hollow", "robots": ["ur5e"], "files": files, "config": {}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder

@@ -306,4 +306,6 @@ def run(node_class: Callable[[], ManagedNode[Any]]) -> None:
         if node is not None:
             node.close()
         rclpy.try_shutdown()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # all is closed: another one must not change the exit code
     sys.exit(code)
