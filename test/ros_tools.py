@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -39,6 +40,7 @@ class Probe:
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self.listen(NodeStatus, topics.STATUS, qos.STATUS)
         self._thread.start()
+        atexit.register(self.close)  # a probe that a failed test left open would abort the interpreter
 
     def _spin(self) -> None:
         with contextlib.suppress(Exception):
@@ -82,6 +84,7 @@ class Probe:
 
     def close(self) -> None:
         """Ends the node."""
+        atexit.unregister(self.close)
         rclpy.shutdown(context=self.context)
         self._thread.join(2.0)
         self.node.destroy_node()
