@@ -55,7 +55,7 @@ def domain(monkeypatch: pytest.MonkeyPatch) -> int:
     return number
 
 
-TIMED = ("_node.py", "test_drive.py", "test_launch.py", "test_presence.py", "test_realtime.py", "test_stream.py", "test_system.py")
+TIMED = ("_node.py", "test_drive.py", "test_launch.py", "test_presence.py", "test_realtime.py", "test_stream.py", "_system.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,7 +21,6 @@ from act2goal_msgs.msg import ControlStatus, SimState, Stop
 from act2goal_msgs.srv import ResetSim, SetGoalImage
 from PIL import Image as Picture
 from ros_tools import Probe, new_domain, wait_for
-from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 
 from act2goal_ros import paths
@@ -278,22 +277,6 @@ def test_all_recordings_can_be_read(system: System) -> None:
     for name in (topics.PLAN, topics.SELECTION, topics.CONTROL_STATUS):
         kept = next(r for r in complete if r.outcome == "reached")
         assert any(message for _, message in zip(range(3), rollout.read(kept.directory, [name]), strict=False)), name
-
-
-def test_a_clock_that_jumps_back_stops_the_arm_and_motion_resumes(tmp_path: Path) -> None:
-    with started(tmp_path, "use_sim_time:=true", "record:=false") as system:
-        clocks: list[Clock] = system.probe.listen(Clock, "/clock", qos.SENSOR)
-        system.probe.advertise(Clock, "/clock", qos.SENSOR)
-        system.set_off()
-        wait_for(lambda: clocks[-1].clock.sec > 2, 20.0, "/clock")
-        system.wait_moving()
-        since, back = len(system.statuses), clocks[-1]
-        back.clock.sec -= 2
-        for _ in range(3):
-            system.probe.publish("/clock", back)
-            time.sleep(0.02)
-        system.expect_stop(since, StopReason.CLOCK_JUMP, "back")
-        system.wait_moving()
 
 
 @pytest.mark.parametrize(
