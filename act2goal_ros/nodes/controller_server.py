@@ -159,7 +159,7 @@ class ControllerServer(Node):
             refused = GoalOutcome(goal_id, GoalStatus.ABORTED, rejection.code, str(rejection))
             handle.execute(functools.partial(_finish, refused))
         else:
-            self._pursued[goal_id] = self._feeds = handle
+            self._pursued[goal_id] = handle
 
     def _cancel(self, handle: ServerGoalHandle[Any, Any, Any]) -> CancelResponse:
         with self._live.lock:
@@ -176,7 +176,8 @@ class ControllerServer(Node):
         for outcome in outcomes:
             if (handle := self._pursued.pop(outcome.goal_id, None)) is not None:
                 handle.execute(functools.partial(_finish, outcome))
-        if active is None or not self._feeds.is_active:
+        handle = self._pursued.get(active)
+        if handle is None or not handle.is_active:
             return
         feedback = FollowJointTrajectory.Feedback(joint_names=list(self._controller.config.joint_names))
         feedback.header.stamp = stamp(self._live.time)
@@ -188,7 +189,7 @@ class ControllerServer(Node):
             positions=numbers(state.positions), velocities=numbers(state.velocities)
         )
         feedback.error = JointTrajectoryPoint(positions=numbers(state.error))
-        self._feeds.publish_feedback(feedback)
+        handle.publish_feedback(feedback)
 
     # private helpers
 

@@ -67,7 +67,7 @@ class GripperServer:
 
     def _accepted(self, handle: ServerGoalHandle[Any, Any, Any]) -> None:
         goal_id = bytes(handle.goal_id.uuid)
-        self._pursued[goal_id] = self._feeds = handle
+        self._pursued[goal_id] = handle
         with self._live.lock:
             measured = self._live.measured.gripper
             self._gripper.submit_goal(goal_id, handle.request.command.position, self._live.time, measured)
@@ -82,10 +82,10 @@ class GripperServer:
             outcomes, active = self._gripper.take_outcomes(), self._gripper.active_goal
             position = self._live.measured.gripper
         for outcome in outcomes:
-            if (handle := self._pursued.pop(outcome.goal_id, None)) is not None:  # type: ignore[call-overload]
+            if (handle := self._pursued.pop(outcome.goal_id, None)) is not None:
                 handle.execute(functools.partial(_finish, outcome))
-        if active is not None and self._feeds.is_active:
-            self._feeds.publish_feedback(GripperCommand.Feedback(position=position))
+        if (handle := self._pursued.get(active)) is not None and handle.is_active:
+            handle.publish_feedback(GripperCommand.Feedback(position=position))
 
     # private helpers
 
