@@ -135,7 +135,8 @@ class EngineCache:
 
     def get(self, network: Path, target: Target) -> bytes:
         """The engine, from the cache or built now; one that is damaged or made for something else is built anew."""
-        path, wanted = self.path(network, target), self._header(network, target)
+        wanted = self._header(network, target)
+        path = self._place(network, wanted)
         try:
             engine = self._read(path, wanted)
         except ValueError as error:
@@ -148,8 +149,7 @@ class EngineCache:
 
     def path(self, network: Path, target: Target) -> Path:
         """Where the engine of that network and target lies."""
-        digest = hashlib.sha256(json.dumps(self._header(network, target), sort_keys=True).encode()).hexdigest()
-        return self.folder / f"{network.stem}-{target.capability.lower()}-{target.precision}-{digest[:16]}.engine"
+        return self._place(network, self._header(network, target))
 
     def headers(self) -> dict[Path, dict[str, Any]]:
         """What the cache holds; an empty header where it is damaged."""
@@ -157,29 +157,29 @@ class EngineCache:
 
     def _looked_at(self, path: Path) -> dict[str, Any]:
         try:
-            header, engine = self._split(path)
+            return self._split(path)[0]
         except ValueError:
             return {}
-        return header if header.get("sha256") == hashlib.sha256(engine).hexdigest() else {}
 
     def _header(self, network: Path, target: Target) -> dict[str, Any]:
         return {"format": FORMAT, "network": hashlib.sha256(network.read_bytes()).hexdigest(), **asdict(target)}
+
+    def _place(self, network: Path, header: dict[str, Any]) -> Path:
+        digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
+        return self.folder / f"{network.stem}-{header['capability'].lower()}-{header['precision']}-{digest[:16]}.engine"
 
     def _read(self, path: Path, wanted: dict[str, Any]) -> bytes | None:
         """None when there is none; ValueError when it is not what it should be."""
         if not path.exists():
             return None
         header, engine = self._split(path)
-        digest = header.pop("sha256", None)
         if header != wanted:
             differing = ", ".join(f"{key} {header.get(key)!r}" for key in wanted if header.get(key) != wanted[key])
             raise ValueError(f"made for something else: {differing}")
-        found = hashlib.sha256(engine).hexdigest()
-        if found != digest:
-            raise ValueError(f"damaged: SHA-256 is {found}, its header says {digest}")
         return engine
 
     def _split(self, path: Path) -> tuple[dict[str, Any], bytes]:
+        """What the engine was made for, and the engine; ValueError when it is damaged."""
         head, _, engine = path.read_bytes().partition(b"\n")
         try:
             header = json.loads(head)
@@ -187,6 +187,9 @@ class EngineCache:
             header = None
         if not isinstance(header, dict):
             raise ValueError("damaged: no header")
+        found, digest = hashlib.sha256(engine).hexdigest(), header.pop("sha256", None)
+        if found != digest:
+            raise ValueError(f"damaged: SHA-256 is {found}, its header says {digest}")
         return header, engine
 
     def _write(self, path: Path, header: dict[str, Any], engine: bytes) -> None:

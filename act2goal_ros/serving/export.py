@@ -137,11 +137,8 @@ def export(system: System, folder: Path, description: dict[str, Any]) -> dict[st
                               output_names=list(outputs), dynamic_axes=axes, opset_version=17, dynamo=False)  # fmt: skip
             samples[name] = _sample(module, inputs, outputs, example)
     reference.save(folder, samples)
-    differences = {}
-    for name in samples:
-        runner = OnnxRunner(folder / f"{name}.onnx")
-        reference.Reference(folder).check(name, runner)
-        differences[name] = reference.Reference(folder).difference(name, runner)
+    expected = reference.Reference(folder)
+    differences = {name: expected.check(name, OnnxRunner(folder / f"{name}.onnx")) for name in samples}
     files = {path.name: file_hash(path) for path in sorted([*folder.glob("*.onnx"), folder / reference.FILE])}
     manifest = {"format": FORMAT, **description, "config": system.config.to_dict(), "export_difference": differences, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")

@@ -41,11 +41,12 @@ class Reference:
         start = f"{network}/{kind}/"
         return {key.removeprefix(start): value for key, value in self._arrays.items() if key.startswith(start)}
 
-    def check(self, network: str, runner: Runner) -> None:
-        """Raises BackendError when the runner computes something else."""
+    def check(self, network: str, runner: Runner) -> float:
+        """The difference; BackendError when it is more than the runner's precision explains."""
         difference, allowed = self.difference(network, runner), TOLERANCE[runner.precision]
         if not difference <= allowed:
             raise BackendError(f"{network} differs from torch float32 by {difference:.2g} of its range, at most {allowed:g} allowed")
+        return difference
 
 
 def _share(found: np.ndarray, expected: np.ndarray) -> float:
