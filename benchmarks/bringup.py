@@ -12,14 +12,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import psutil
+import results
 from graph_client import GraphClient, Reference
+from results import ROOT
 from tqdm import tqdm
 
 from act2goal_ros.cli.eval import FIRST_SEED, TASKS
@@ -27,8 +28,6 @@ from act2goal_ros.control.jerkpath import stop
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.learning.statistics import paired_difference, summary
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "results"
 BRAKING_BY, STOPPED_BY, LONGEST_GAP, STILL = 0.1, 0.9, 0.06, 1e-3  # s after a kill; s; rad/s
 KILL_PERIOD = 15.0  # s; the launcher gives up on a node that ends 5 times within 60 s
 DURATION = 10.0  # s: OGBench's 200 steps of 0.05 s
@@ -175,23 +174,6 @@ def start_to_motion() -> float:
     return seconds
 
 
-def hardware() -> str:
-    """Processor, cores, memory, GPU."""
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
-    return f"{os.cpu_count()} cores of {model}, {psutil.virtual_memory().total / 2**30:.0f} GiB, no GPU"
-
-
-def write(values: dict[str, Any]) -> None:
-    """Merges into docs/results/bringup.json."""
-    path = RESULTS / "bringup.json"
-    result = dict.fromkeys(KEYS) | (json.loads(path.read_text()) if path.exists() else {})
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
-    result |= values | {"hardware": hardware(), "commit": commit, "date": date.today().isoformat()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    click.echo(json.dumps(values, indent=2))
-
-
 @click.command()
 @click.argument("part", type=click.Choice(["graph", "loop", "plan", "timing", "kills", "start", "install"]))
 @click.option("--episodes", default=50, show_default=True, help="Resets of each of the five tasks.")
@@ -201,14 +183,13 @@ def write(values: dict[str, Any]) -> None:
 @click.option("--install-log", type=click.Path(exists=True, path_type=Path), help="Log of the first ./act2goal in a fresh clone.")
 def main(part: str, episodes: int, variant: str, chunk_every: int, seconds: float, install_log: Path | None) -> None:
     """Measure one part of the bring-up and merge it into docs/results/bringup.json."""
-    arguments = " ".join(Path(argument).name if argument.startswith("/") else argument for argument in sys.argv[1:])
-    command = {f"command.{part if part != 'plan' else variant}": f"python benchmarks/bringup.py {arguments}"}
+    command = results.command(part if part != "plan" else variant)
     rows_folder = ROOT / "outputs" / "bringup"
     if part == "graph":
         with served() as (process, client):
             with timed(client) as figures:
                 rows = run_episodes(client, episodes, rows_folder / "graph.jsonl")
-            write({"graph": summary(rows), "memory_gb": memory_gb(process), **figures, **command})
+            results.write("bringup", KEYS, {"graph": summary(rows), "memory_gb": memory_gb(process), **figures, **command})
     elif part in ("loop", "plan"):
         name, value = ("loop", "normal") if part == "loop" else (variant, VARIANTS[variant])
         output = rows_folder / f"{name}.json"
@@ -218,20 +199,21 @@ def main(part: str, episodes: int, variant: str, chunk_every: int, seconds: floa
         graph_rows = rows_folder / "graph.jsonl"
         if part == "loop" and graph_rows.exists():
             values["graph_minus_loop"] = compare(graph_rows, output)
-        write(values)
+        results.write("bringup", KEYS, values)
     elif part == "timing":
         with served() as (process, client):
             with timed(client) as figures:
                 work(client, seconds)
-            write({"memory_gb": memory_gb(process), **figures, **command})
+            results.write("bringup", KEYS, {"memory_gb": memory_gb(process), **figures, **command})
     elif part == "kills":
         with served("record:=false") as (process, client):
-            write({"kills": {node: kills(process, client, node, episodes // 5) for node in ("policy", "supervisor")}, **command})
+            found = {node: kills(process, client, node, episodes // 5) for node in ("policy", "supervisor")}
+            results.write("bringup", KEYS, {"kills": found, **command})
     elif part == "start":
-        write({"start_to_motion_s": start_to_motion(), **command})
+        results.write("bringup", KEYS, {"start_to_motion_s": start_to_motion(), **command})
     elif install_log is not None:
         installed = [line for line in install_log.read_text().splitlines() if "installed in" in line]
-        write({"install_s": float(installed[-1].split("installed in")[1].split("s")[0]), **command})
+        results.write("bringup", KEYS, {"install_s": float(installed[-1].split("installed in")[1].split("s")[0]), **command})
 
 
 def compare(graph_rows: Path, loop_output: Path) -> dict[str, float]:

@@ -3,13 +3,16 @@
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rclpy
 from act2goal_msgs.action import ReachGoal
-from act2goal_msgs.msg import ControlStatus, Plan, SimState
+from act2goal_msgs.msg import Adapter, Chunk, ControlStatus, Plan, SimState
 from act2goal_msgs.srv import ResetSim
 from control_msgs.msg import JointTrajectoryControllerState
 from rclpy.action import ActionClient
@@ -21,6 +24,8 @@ from sensor_msgs.msg import Image
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.nodes import qos, topics
 from act2goal_ros.nodes.trajectories import seconds
+from act2goal_ros.serving import adapter
+from act2goal_ros.serving.bundle import file_hash
 
 SERVICE_TIMEOUT = 30.0  # s
 
@@ -59,6 +64,9 @@ class GraphClient(Node):
         self.create_subscription(Plan, topics.PLAN, self._on_plan, qos.LATCHED)
         controller = RobotConfig.load("ur5e_sim").controller
         self.create_subscription(JointTrajectoryControllerState, controller.state_topic, self._on_reference, qos.COMMAND)
+        self.frames: dict[int, float] = {}
+        self.chunks: list[tuple[int, Chunk]] = []
+        self._adapters = self.create_publisher(Adapter, topics.ADAPTER, qos.LATCHED)
         self._reset = self.create_client(ResetSim, topics.RESET_SIM)
         self._reach = ActionClient(self, ReachGoal, topics.REACH_GOAL)
         self._executor = SingleThreadedExecutor()
@@ -81,6 +89,39 @@ class GraphClient(Node):
         reference = message.reference
         stamp = seconds(message.header.stamp)
         self.references.append(Reference(stamp, np.array(reference.velocities), np.array(reference.accelerations)))
+
+    def watch_frames(self) -> None:
+        """Keeps `frames`: ms from each camera frame's stamp (ns) to its publishing; `chunks`: those stamps and their chunks."""
+        camera = RobotConfig.load("ur5e_sim").camera.topic
+        self.create_subscription(Image, camera, self._on_frame, qos.SENSOR)
+        self.create_subscription(Chunk, topics.CHUNK, lambda message: self.chunks.append((_nanoseconds(message), message)), qos.COMMAND)
+
+    def _on_frame(self, message: Image, info: dict[str, Any]) -> None:
+        stamp = _nanoseconds(message)
+        self.frames[stamp] = 1e-6 * (info["source_timestamp"] - stamp)
+
+    def offer(self, identity: str, folder: Path) -> None:
+        """Offers the policy an adapter."""
+        digest = file_hash(folder / adapter.WEIGHTS)
+        self._adapters.publish(Adapter(adapter_id=identity, path=str(folder), sha256=digest))
+
+    @contextmanager
+    def repeating(self, period: float, action: Callable[[int], None]) -> Iterator[list[int]]:
+        """Calls action(k) every `period` s in a thread meanwhile; yields the list of those k done."""
+        ended, done = threading.Event(), list[int]()
+
+        def repeat() -> None:
+            while not ended.wait(period):
+                action(len(done))
+                done.append(len(done))
+
+        thread = threading.Thread(target=repeat, daemon=True)
+        thread.start()
+        try:
+            yield done
+        finally:
+            ended.set()
+            thread.join()
 
     def clear(self) -> None:
         """Forgets what was watched."""
@@ -175,3 +216,9 @@ class GraphClient(Node):
         self._thread.join(2.0)
         self.destroy_node()
         rclpy.try_shutdown()
+
+
+def _nanoseconds(message: Any) -> int:
+    """The stamp of a message."""
+    stamp = message.header.stamp
+    return int(stamp.sec * 10**9 + stamp.nanosec)

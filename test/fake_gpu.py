@@ -21,7 +21,7 @@ class Cuda:
 
     def __init__(self) -> None:
         self.memory: dict[int, ctypes.Array] = {}
-        self.launches, self.lost = 0, False
+        self.launches, self.uploads, self.lost = 0, 0, False
         self._captured: list[Action] | None = None
 
     def _answer(self, *values):
@@ -54,6 +54,7 @@ class Cuda:
         return self._answer()
 
     def cudaMemcpyAsync(self, to, source, size, kind, stream):  # noqa: N802
+        self.uploads += kind == self.cudaMemcpyKind.cudaMemcpyHostToDevice
         self.do(lambda: ctypes.memmove(to, source, size))
         return self._answer()
 

@@ -38,6 +38,10 @@ class FakePolicy:
 
     backend = "fake"
     served = "backend fake"
+    adapter_id = ""
+
+    def set_adapter(self, changed):
+        self.adapter_id = changed.identity if changed else ""
 
     def set_plan(self, features):
         return features
@@ -57,14 +61,15 @@ class FakePolicy:
             positions[5, 2] = np.nan
         if mode == "far":
             positions[7, 1] = 40.0
-        return SimpleNamespace(positions=positions, gripper=np.full(16, 0.5), distal=np.zeros((3, 7)))
+        return SimpleNamespace(positions=positions, gripper=np.full(16, 0.5), distal=np.zeros((3, 7)), adapter_id=self.adapter_id)
 
 
 class FakeBundle:
     """The part of a ModelBundle that the policy node uses."""
 
     name, hash, image_size, step, joint_names = "fake", HASH, (32, 32), 0.05, JOINTS
-    config = SimpleNamespace(prefix_steps=4, frames=FRAMES, blocks=1, latent_size=4, patch=2, world_width=4, joints=6)
+    config = SimpleNamespace(prefix_steps=4, frames=FRAMES, blocks=1, latent_size=4, patch=2, world_width=4, joints=6, lora_rank=2,
+                             lora_layers={"blocks.0.out": (4, 4)})  # fmt: skip
 
     def policy(self, backend="auto", threads=1):
         return FakePolicy()

@@ -182,9 +182,9 @@ def test_a_masked_plan_is_not_seen(folder: Path) -> None:
 
 def test_a_changed_file_is_refused(folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "m")
-    with (copy / "act.onnx").open("ab") as file:
+    with (copy / "tick.onnx").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(ModelError, match=r"act\.onnx: SHA-256 is [0-9a-f]{64}, the manifest says [0-9a-f]{64}"):
+    with pytest.raises(ModelError, match=r"tick\.onnx: SHA-256 is [0-9a-f]{64}, the manifest says [0-9a-f]{64}"):
         ModelBundle.load(copy)
 
 
@@ -198,8 +198,8 @@ def test_a_missing_file_a_foreign_robot_and_a_newer_format(folder: Path, tmp_pat
     with pytest.raises(ModelError, match=r"imagine\.onnx is missing"):
         ModelBundle.load(copy)
     manifest = json.loads((folder / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
-    with pytest.raises(ModelError, match="format 2, this version reads 1"):
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"format": 1}))
+    with pytest.raises(ModelError, match="format 1, this version reads 2"):
         ModelBundle.load(copy)
 
 
@@ -211,9 +211,9 @@ def test_a_wrong_shape_is_named(folder: Path) -> None:
 
 def test_flange_of_the_ur5e_at_zero() -> None:
     """Stretched out along −x: the arm's two long links, and the wrist's offsets, from Universal Robots' parameters."""
-    tool, approach, _ = ForwardKinematics()(torch.zeros(1, 6))
-    assert torch.allclose(tool[0], torch.tensor([-0.8172, -0.1333 - 0.0996 - 0.1555, 0.1625 - 0.0997]), atol=1e-4)
-    assert torch.allclose(approach[0], torch.tensor([0.0, -1.0, 0.0]), atol=1e-5)
+    chain = ForwardKinematics()(torch.zeros(1, 6))
+    assert torch.allclose(chain.tool[0], torch.tensor([-0.8172, -0.1333 - 0.0996 - 0.1555, 0.1625 - 0.0997]), atol=1e-4)
+    assert torch.allclose(chain.axes[0, :, 2], torch.tensor([0.0, -1.0, 0.0]), atol=1e-5)
 
 
 def test_joint_motions_move_the_tool_as_asked_without_turning_it() -> None:
@@ -221,10 +221,17 @@ def test_joint_motions_move_the_tool_as_asked_without_turning_it() -> None:
     generator = torch.Generator().manual_seed(0)
     joints = torch.tensor([[-1.5, -1.8, 1.9, -1.6, -1.57, 0.3]]) + 0.2 * torch.randn(50, 6, generator=generator)
     ways = 0.002 * torch.randn(50, 2, 3, generator=generator)
-    motions = kinematics.towards(joints, ways)
+    motions = kinematics.towards(kinematics(joints), ways)
     before, after = kinematics(joints), kinematics(joints + motions[:, 1])
-    assert torch.allclose(after[0] - before[0], ways[:, 1], atol=6e-4)  # damping and curvature
-    assert torch.allclose(after[1], before[1], atol=2e-3) and torch.allclose(after[2], before[2], atol=2e-3)
+    assert torch.allclose(after.tool - before.tool, ways[:, 1], atol=6e-4)  # damping and curvature
+    assert torch.allclose(after.axes, before.axes, atol=2e-3)
+
+
+def test_the_jacobian_is_the_derivative_of_the_tool_s_position() -> None:
+    kinematics = ForwardKinematics().double()
+    joints = torch.tensor([-1.5, -1.8, 1.9, -1.6, -1.57, 0.3], dtype=torch.float64)
+    expected = torch.autograd.functional.jacobian(lambda q: kinematics(q.unsqueeze(0)).tool[0], joints)
+    assert torch.allclose(kinematics(joints.unsqueeze(0)).jacobian[0, :, :3], expected.T, atol=1e-9)
 
 
 def test_a_robot_has_arrived_once_it_stays_put() -> None:

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from act2goal_msgs.msg import Chunk, ControlStatus, Goal, LiveLatent, NodeStatus, Stop, StopReason
+from act2goal_msgs.msg import Adapter, Chunk, ControlStatus, Goal, LiveLatent, NodeStatus, Stop, StopReason
 from control_msgs.msg import JointTrajectoryControllerState
-from fake_policy import SPEED
+from fake_policy import HASH, SPEED
 from ros_tools import Probe, new_domain, running, wait_for
+from safetensors.numpy import save_file
 from std_msgs.msg import Bool, Float64, String
 from trajectory_msgs.msg import JointTrajectory
 
@@ -27,7 +28,8 @@ from act2goal_ros.nodes import qos, topics
 from act2goal_ros.nodes.parameters import build, read_yaml
 from act2goal_ros.nodes.policy import PolicyParameters
 from act2goal_ros.nodes.trajectories import seconds
-from act2goal_ros.serving.bundle import NETWORKS
+from act2goal_ros.serving import adapter
+from act2goal_ros.serving.bundle import NETWORKS, file_hash
 from act2goal_ros.serving.reference import FILE as REFERENCE
 
 ROBOT = RobotConfig.load("ur5e_sim")
@@ -51,6 +53,7 @@ class Bench:
         self.latents = probe.listen(LiveLatent, topics.LIVE_LATENT, qos.SENSOR)
         self.grips = probe.listen(Float64, ROBOT.gripper.command_topic, qos.COMMAND)
         for kind, topic, profile in (
+            (Adapter, topics.ADAPTER, qos.LATCHED),
             (Goal, topics.GOAL, qos.LATCHED),
             (String, "fault", qos.EVENT),
             (Stop, topics.STOP, qos.LATCHED),
@@ -303,6 +306,28 @@ def test_motion_is_smooth_and_tight(shared) -> None:
     assert shared.chunks[-1].prefix_steps >= 1 and shared.chunks[-1].plan_id.startswith("p")
     assert shared.latents[-1].shape.tolist() == [2, 4, 4]
     assert shared.grips[-1].data == pytest.approx(0.5)
+
+
+def test_an_adapter_comes_into_force_while_the_arm_moves_and_a_foreign_one_does_not(shared, tmp_path) -> None:
+    b, layer = shared, "base_model.model.blocks.0.out"
+    values = {f"{layer}.lora_A.weight": np.zeros((2, 4), np.float32), f"{layer}.lora_B.weight": np.zeros((4, 2), np.float32)}
+    save_file(values, tmp_path / adapter.WEIGHTS, {adapter.BASE_HASH: HASH})
+    (tmp_path / adapter.SETTINGS).write_text(json.dumps({"r": 2, "lora_alpha": 2}))
+    b.probe.wait_for_subscribers(topics.ADAPTER)
+    b.wait_running()
+    b.mark()
+
+    def offer(identity: str, digest: str) -> None:
+        b.probe.publish(topics.ADAPTER, Adapter(adapter_id=identity, path=str(tmp_path), sha256=digest))
+
+    offer("first", file_hash(tmp_path / adapter.WEIGHTS))
+    wait_for(lambda: b.last.adapter_id == "first" and b.chunks[-1].adapter_id == "first", 5.0, "the adapter in force")
+    offer("second", "0" * 64)
+    wait_for(lambda: any(d.key == "adapter_refused" for d in b.last.drops), 5.0, "the refusal")
+    assert b.last.adapter_id == "first"
+    offer("", "")
+    wait_for(lambda: b.last.adapter_id == "" and b.chunks[-1].adapter_id == "", 5.0, "the weights as trained")
+    assert {s.state for s in list(b.status)[b.marked :]} == {ControlStatus.RUNNING}
 
 
 @pytest.mark.parametrize("mode", ["splice", "measured_state"])

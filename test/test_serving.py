@@ -73,6 +73,18 @@ def test_the_shipped_networks_compute_what_torch_did() -> None:
         assert 0 <= difference < TOLERANCE["float32"]
 
 
+def test_what_was_given_once_is_kept_and_what_came_out_is_not_overwritten() -> None:
+    runner, inputs = make_runner(MODEL / "distance.onnx"), dict(Reference(MODEL).inputs("distance"))
+    first = runner(inputs)["log_steps"]
+    kept = first.copy()
+    inputs["goal"] = inputs["goal"] + 1.0
+    second = runner(inputs)["log_steps"]  # `current` is the same object: it is not copied again
+    assert not np.array_equal(second, kept) and np.array_equal(first, kept)
+    assert np.array_equal(second, make_runner(MODEL / "distance.onnx")(inputs)["log_steps"])
+    with pytest.raises(ValueError, match="missing inputs"):
+        runner({"current": inputs["current"]})
+
+
 def test_a_backend_that_computes_something_else_does_not_serve(tmp_path: Path) -> None:
     folder = shutil.copytree(MODEL, tmp_path / "model")
     with np.load(folder / FILE) as file:
@@ -96,7 +108,7 @@ def test_float16_stays_close(network: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16"])
-@pytest.mark.parametrize("network", ["distance", "decode", "observe"])  # decode leaves its number of frames open
+@pytest.mark.parametrize("network", ["distance", "decode", "tick"])  # decode leaves its number of frames open
 def test_engines_are_built_ahead_of_time(rtx, network: str, precision: str) -> None:
     if precision == "float16":
         pytest.importorskip("onnx")
@@ -185,14 +197,14 @@ def test_the_command_builds_and_lists(rtx, tmp_path: Path, monkeypatch: pytest.M
 def test_the_bench_times_what_works_and_names_what_does_not() -> None:
     outcome = CliRunner().invoke(engine_command.command, ["bench", "--runs", "10"])
     assert outcome.exit_code == 0, outcome.output
-    assert "onnxruntime  tick: observe, act  p50" in outcome.output
+    assert "onnxruntime  tick                p50" in outcome.output
     assert "backend 'onnxruntime_cuda' cannot serve act2goal-tiny" in outcome.output
 
 
 # how an engine is fed and run, with a GPU that is not one
 
 
-@pytest.mark.parametrize("network", ["distance", "act", "decode"])
+@pytest.mark.parametrize("network", ["distance", "tick", "decode"])
 def test_what_the_gpu_computes_comes_back(network: str) -> None:
     cuda = fake_gpu.Cuda()
     runner = tensorrt.TensorRTRunner((MODEL / f"{network}.onnx").read_bytes(), fake_gpu.tensorrt(cuda), cuda, "float32")
@@ -207,6 +219,19 @@ def test_what_the_gpu_computes_comes_back(network: str) -> None:
         np.testing.assert_allclose(found[name], value, atol=1e-5)
     del runner
     assert not cuda.memory
+
+
+def test_only_what_has_changed_goes_to_the_gpu() -> None:
+    cuda = fake_gpu.Cuda()
+    runner = tensorrt.TensorRTRunner((MODEL / "tick.onnx").read_bytes(), fake_gpu.tensorrt(cuda), cuda, "float32")
+    inputs = dict(Reference(MODEL).inputs("tick"))
+    for _ in range(3):
+        runner(inputs)
+    assert cuda.uploads == len(inputs)
+    inputs["joints"] = inputs["joints"] + np.float32(0.1)
+    found = runner(inputs)["actions"]
+    assert cuda.uploads == len(inputs) + 1
+    np.testing.assert_allclose(found, OnnxRunner(MODEL / "tick.onnx")(inputs)["actions"], atol=1e-5)
 
 
 def test_other_numbers_of_frames_fit_and_too_many_are_refused() -> None:

@@ -40,12 +40,16 @@ class Proprio:
 
 @dataclass(frozen=True)
 class Job:
-    """A camera frame (H, W, 3) uint8 to encode and, where there is a request, to act on; `token` is handed back."""
+    """A camera frame (H, W, 3) uint8 to encode and, where there is a request, to act on; `token` is handed back.
+
+    stamp and arrival (at this process): s on the node's clock.
+    """
 
     stamp: float
     image: NDArray[np.uint8]
     request: Request | None
     token: Any = None
+    arrival: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+# Layers of each block of the action expert that an adapter may change; plan keys stay as they are, so a swap recomputes nothing.
+LORA_LAYERS = ("qkv", "out", "query", "cross_out", "mlp.0", "mlp.2")
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be; the message names the field, its value and the bound."""
@@ -36,6 +39,7 @@ class ModelConfig:
     live_width: int = 24
     flow_steps: int = 6
     prefix_steps: int = 4  # at most so many actions are given
+    lora_rank: int = 8  # of the adapters that the exported policy takes
     joints: int = 6
     joint_names: tuple[str, ...] = field(
         default=(
@@ -74,6 +78,13 @@ class ModelConfig:
     def dense_steps(self) -> int:
         """Steps from the plan's start to its last dense frame."""
         return self.dense_frames * self.vision_stride
+
+    @property
+    def lora_layers(self) -> dict[str, tuple[int, int]]:
+        """(in, out) of the action expert's layers that an adapter may change, by name."""
+        width = self.expert_width
+        wider = {"qkv": (width, 3 * width), "mlp.0": (width, 3 * width), "mlp.2": (3 * width, width)}
+        return {f"blocks.{i}.{name}": wider.get(name, (width, width)) for i in range(self.blocks) for name in LORA_LAYERS}
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,12 +1,14 @@
 """Action expert: reads the plan block by block and turns it into joint trajectories by flow matching."""
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from act2goal_ros.model.config import ModelConfig
-from act2goal_ros.model.kinematics import ForwardKinematics
+from act2goal_ros.model.kinematics import Chain, ForwardKinematics
 from act2goal_ros.model.layers import (
     Mlp,
     Modulation,
@@ -23,6 +25,7 @@ WORKSPACE = (0.0, 0.425, 0.05)  # m, middle of the table in the arm's base frame
 OBJECT_SCALE = 0.1  # m
 HOVER = (0.0, 0.0, 0.12)  # m, from an object to where the tool comes from
 SPOT_FEATURES = 3 * 17 + 2 * 6
+MODULATED = (0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0)  # of a block: what shift1, scale1, gate1, scale2, … are without a condition
 
 
 class LiveTokens(NamedTuple):
@@ -36,8 +39,8 @@ class Context(NamedTuple):
     """All that the actions attend to: keys and values per block (B, heads, N, D), mask (B, 1, 1, N), a summary (B, W);
     and where object and target were found, (B, 3) m in the arm's base frame."""
 
-    keys: list[Tensor]
-    values: list[Tensor]
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
     mask: Tensor
     summary: Tensor
     found: Tensor
@@ -83,17 +86,18 @@ class ExpertBlock(nn.Module):
         self.live_key_value = nn.Linear(width, 2 * width)
         self.cross_out = nn.Linear(width, width)
         self.mlp = Mlp(width, 3 * width, width)
-        self.modulation = Modulation(width, 8)
+        self.modulation = Modulation(width, len(MODULATED))
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
-        """x (B, A, W); keys and values (B, heads, N, D) of plan and live tokens; mask (B, 1, 1, N) adds to the logits."""
-        shift1, scale1, gate1, scale2, gate2, shift3, scale3, gate3 = self.modulation(condition)
-        y = self.norms[0](x) * (1 + scale1) + shift1
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor, modulation: Sequence[Tensor]) -> Tensor:
+        """x (B, A, W); keys and values (B, heads, N, D) of plan and live tokens; mask (B, 1, 1, N) adds to the logits;
+        modulation: the MODULATED factors and shifts (B, 1, W)."""
+        shift1, scale1, gate1, scale2, gate2, shift3, scale3, gate3 = modulation
+        y = self.norms[0](x) * scale1 + shift1
         query, key, value = (split_heads(part, self.heads) for part in self.qkv(y).chunk(3, -1))
-        x = x + (1 + gate1) * self.out(join_heads(attention(query, key, value)))
-        y = self.query(self.norms[1](x) * (1 + scale2))
-        x = x + (1 + gate2) * self.cross_out(join_heads(attention(split_heads(y, self.heads), keys, values, mask)))
-        return x + (1 + gate3) * self.mlp(self.norms[2](x) * (1 + scale3) + shift3)
+        x = x + gate1 * self.out(join_heads(attention(query, key, value)))
+        y = self.query(self.norms[1](x) * scale2)
+        x = x + gate2 * self.cross_out(join_heads(attention(split_heads(y, self.heads), keys, values, mask)))
+        return x + gate3 * self.mlp(self.norms[2](x) * scale3 + shift3)
 
 
 class ActionExpert(nn.Module):
@@ -105,6 +109,7 @@ class ActionExpert(nn.Module):
     action_scale: Tensor
     velocity_scale: Tensor
     workspace: Tensor
+    modulated: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -112,7 +117,7 @@ class ActionExpert(nn.Module):
         width, rows = config.expert_width, config.chunk_steps + config.distal_frames
         self.live = LiveEncoder(config)
         self.kinematics = ForwardKinematics()
-        proprioception = 3 * config.joints + 1 + self.kinematics.outputs + 64
+        proprioception = 3 * config.joints + 1 + 9 + 64  # with the tool's position and two of its axes, and 32 key points
         self.state = Mlp(proprioception, 2 * width, 4 * width)
         self.object_head = nn.Linear(width, 3)
         self.target_head = nn.Linear(width, 3)
@@ -134,6 +139,7 @@ class ActionExpert(nn.Module):
         self.register_buffer("action_scale", torch.ones(rows, config.action_size))
         self.register_buffer("velocity_scale", torch.ones(config.joints))
         self.register_buffer("workspace", torch.tensor(WORKSPACE))
+        self.register_buffer("modulated", torch.tensor(MODULATED).repeat_interleave(width).repeat(config.blocks), persistent=False)
 
     # once per plan
     def plan_keys(self, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,41 +172,53 @@ class ActionExpert(nn.Module):
         dense = torch.zeros_like(frame_times)
         dense[:, : self.config.dense_frames] = 1.0
         time = self.frame_time(frame_times, dense, frame_times / 100.0).unsqueeze(2)
-        own, found = self._own_tokens(live, joints, velocities, gripper)
+        chain = self.kinematics(joints)
+        own, found = self._own_tokens(live, chain, joints, velocities, gripper)
         target = OBJECT_SCALE * self.target_head(plan[1][:, -1, -1].mean(1)) + self.workspace
-        spots = self._spots(joints, found.detach(), target.detach())
+        spots = self._spots(chain, found.detach(), target.detach())
         reach = self.reach(spots[:, 0]).unflatten(-1, (2, -1))
         carry = self.carry(torch.cat([spots[:, 1], 10 * (target - found).detach()], -1)).unflatten(-1, (2, -1))
         goal_mask = frame_mask[:, -1:]
         known = torch.cat([own, reach, carry * goal_mask.unsqueeze(-1)], 1)
         tokens = torch.cat([live.tokens, known], 1)
-        keys, values = [], []
-        heads = self.config.expert_heads
-        for i, block in enumerate(cast(list[ExpertBlock], list(self.blocks))):
-            live_key, live_value = block.live_key_value(tokens).chunk(2, -1)
-            plan_key = (plan[0][:, i] + time).flatten(1, 2)
-            plan_value = (plan[1][:, i] + time).flatten(1, 2)
-            keys.append(split_heads(torch.cat([plan_key, live_key], 1), heads))
-            values.append(split_heads(torch.cat([plan_value, live_value], 1), heads))
+        keys, values = self._keys_and_values(plan, time.unsqueeze(1), tokens)
         hidden = torch.cat([(1.0 - frame_mask).repeat_interleave(self.config.tokens, 1), torch.zeros_like(tokens[:, 2:, 0]),
                             (1.0 - goal_mask).expand(-1, 2)], 1)
         mask = (MASKED * hidden).unsqueeze(1).unsqueeze(1)
         return Context(keys, values, mask, self.summary(known.flatten(1)), found, target)
 
-    def _own_tokens(self, live: LiveTokens, joints: Tensor, velocities: Tensor, gripper: Tensor) -> tuple[Tensor, Tensor]:
+    def _keys_and_values(self, plan: tuple[Tensor, Tensor], time: Tensor, tokens: Tensor) -> tuple[Sequence[Tensor], ...]:
+        """Of all blocks at once, which costs a tick a quarter of the calls: a list of (B, heads, N, D) each."""
+        c, layers = self.config, [cast(ExpertBlock, block).live_key_value for block in self.blocks]
+        shape = (2, c.blocks * c.expert_heads, -1)
+        weight, bias = (_keys_first([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
+        live = functional.linear(tokens, weight, bias).unflatten(-1, shape).permute(2, 0, 3, 1, 4)
+        known = [(part + time).flatten(2, 3).unflatten(-1, (c.expert_heads, -1)).transpose(2, 3).flatten(1, 2) for part in plan]
+        return tuple(torch.cat([old, new], 2).chunk(c.blocks, 1) for old, new in zip(known, live, strict=True))
+
+    def _modulations(self, condition: Tensor) -> list[Sequence[Tensor]]:
+        """Of all blocks at once, from (B, W)."""
+        layers, parts = [cast(ExpertBlock, block).modulation.linear for block in self.blocks], len(MODULATED)
+        weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
+        found = functional.linear(condition, weight, bias + self.modulated).unsqueeze(1).chunk(parts * len(layers), -1)
+        return [found[parts * i : parts * (i + 1)] for i in range(len(layers))]
+
+    def _own_tokens(
+        self, live: LiveTokens, chain: Chain, joints: Tensor, velocities: Tensor, gripper: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Tokens of the arm's own state (B, 4, W), and where the object is, (B, 3) m; learnt from simulator labels."""
-        position, approach, across = self.kinematics(joints)
+        axes = [chain.axes[..., 2], chain.axes[..., 0]]  # approach, across
         state = torch.cat(
-            [joints.sin(), joints.cos(), velocities / self.velocity_scale, gripper, 3 * position, approach, across, live.points], -1
+            [joints.sin(), joints.cos(), velocities / self.velocity_scale, gripper, 3 * chain.tool, *axes, live.points], -1
         )
         tokens = self.state(state).unflatten(-1, (4, -1))
         return tokens, OBJECT_SCALE * self.object_head(tokens.mean(1)) + self.workspace
 
-    def _spots(self, joints: Tensor, found: Tensor, target: Tensor) -> Tensor:
+    def _spots(self, chain: Chain, found: Tensor, target: Tensor) -> Tensor:
         """(B, 2, SPOT_FEATURES): the ways from the tool to object and target, and the joint motions to there and above."""
-        ways = torch.stack([found, target], 1) - self.kinematics(joints)[0].unsqueeze(1)
+        ways = torch.stack([found, target], 1) - chain.tool.unsqueeze(1)
         above = ways + torch.tensor(HOVER, device=ways.device)
-        motions = self.kinematics.towards(joints, torch.cat([ways, above], 1)).clamp(-2.0, 2.0)
+        motions = self.kinematics.towards(chain, torch.cat([ways, above], 1)).clamp(-2.0, 2.0)
         motions = torch.cat([motions[:, :2], motions[:, 2:]], -1)
         return torch.cat([10 * ways, fourier(ways, 8, longest=1.0).flatten(2), 4 * motions], -1)
 
@@ -225,8 +243,8 @@ class ActionExpert(nn.Module):
         x = self.embed(mixed) + self.given(known) + self.row_time(row_times, distal)
         condition = self.level(torch.cat([fourier(action_level, longest=2.0), fourier(plan_level, longest=2.0)], -1))
         condition = condition + context.summary
-        for block, key, value in zip(self.blocks, context.keys, context.values, strict=True):
-            x = block(x, key, value, context.mask, condition)
+        for block, key, value, modulation in zip(self.blocks, context.keys, context.values, self._modulations(condition), strict=True):
+            x = block(x, key, value, context.mask, modulation)
         return self.head(self.norm(x))
 
     def normalise(self, actions: Tensor, joints: Tensor) -> Tensor:
@@ -256,3 +274,9 @@ class ActionExpert(nn.Module):
             clean = self.denoise(context, x, given, given_mask, row_times, torch.full_like(plan_level, tau), plan_level)
             x = x + (clean - x) / (1 - tau) / steps
         return torch.where(given_mask.unsqueeze(-1) > 0.5, given, x)
+
+
+def _keys_first(parts: list[Tensor]) -> Tensor:
+    """The keys' halves of all blocks' weights or biases, then the values'."""
+    keys, values = zip(*(part.chunk(2) for part in parts), strict=True)
+    return torch.cat([*keys, *values])

@@ -1,6 +1,7 @@
 """Where the flange is: forward kinematics as a layer without parameters."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,48 +23,63 @@ DAMPING = 0.05  # of the least squares; m and rad alike
 NEWTON_STEPS = 16  # enough for a condition number of some thousands
 
 
+class Chain(NamedTuple):
+    """The arm at some joints, in its base frame: tool position (B, 3) m and axes (B, 3, 3), the tool's Jacobian (B, 6, 6)
+    transposed: a row for each joint, metres and radians a radian."""
+
+    tool: Tensor
+    axes: Tensor
+    jacobian: Tensor
+
+
 class ForwardKinematics(nn.Module):
-    """Where the tool is, and which joint motion moves it along a straight line; in the arm's base frame."""
+    """Where the tool is, and which joint motion moves it along a straight line."""
 
-    outputs = 9
+    fixed: Tensor
+    cosine: Tensor
+    sine: Tensor
 
-    def forward(self, joints: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Joints (B, 6) rad → tool position (B, 3) m, its approach axis and its x axis (B, 3)."""
-        position, axes, _, _ = self._chain(joints)
-        return position, axes[..., 2], axes[..., 0]
+    def __init__(self) -> None:
+        super().__init__()
+        for name, value in zip(("fixed", "cosine", "sine"), _link_terms(), strict=True):
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, joints: Tensor) -> Chain:
+        """Joints (B, 6) rad → where the links are."""
+        angle = joints.unsqueeze(-1).unsqueeze(-1)
+        links = self.fixed + angle.cos() * self.cosine + angle.sin() * self.sine
+        poses = [links[:, 0]]
+        for i in range(1, len(UR5E)):
+            poses.append(poses[-1] @ links[:, i])
+        after = torch.stack(poses, 1)  # (B, 6, 4, 4) behind each joint
+        before = torch.cat([torch.eye(4, dtype=joints.dtype, device=joints.device).expand_as(after[:, :1]), after[:, :-1]], 1)
+        axes, turns = after[:, -1, :3, :3], before[:, :, :3, 2]
+        tool = after[:, -1, :3, 3] + TOOL * axes[..., 2]
+        linear = torch.linalg.cross(turns, tool.unsqueeze(1) - before[:, :, :3, 3])
+        return Chain(tool, axes, torch.cat([linear, turns], -1))
 
     @torch.no_grad()
-    def towards(self, joints: Tensor, ways: Tensor) -> Tensor:
+    def towards(self, chain: Chain, ways: Tensor) -> Tensor:
         """Joint motions (B, N, 6) rad that move the tool by `ways` (B, N, 3) m without turning it, to first order.
 
         Damped least squares, Δq = Jᵀ (J Jᵀ + λ² I)⁻¹ Δx; the inverse by Newton–Schulz steps, which export to plain ONNX.
         """
-        tool, _, centres, turns = self._chain(joints)
-        linear = torch.linalg.cross(turns, tool.unsqueeze(1) - centres)
-        jacobian = torch.cat([linear, turns], -1)  # (B, joint, 6): transposed
-        eye = torch.eye(6, dtype=joints.dtype, device=joints.device)
+        jacobian = chain.jacobian
+        eye = torch.eye(6, dtype=ways.dtype, device=ways.device)
         square = jacobian.transpose(1, 2) @ jacobian + DAMPING**2 * eye
-        trace = (square * eye).sum((1, 2), keepdim=True)
-        inverse = eye / trace
+        inverse = eye / (square * eye).sum((1, 2), keepdim=True)
         for _ in range(NEWTON_STEPS):
             inverse = inverse @ (2 * eye - square @ inverse)
         twists = torch.cat([ways, torch.zeros_like(ways)], -1)
         return twists @ inverse @ jacobian.transpose(1, 2)
 
-    def _chain(self, joints: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Tool position (B, 3) and axes (B, 3, 3); each joint's centre and axis of rotation (B, 6, 3)."""
-        position = torch.zeros_like(joints[:, :3])
-        axes = torch.eye(3, dtype=joints.dtype, device=joints.device).expand(joints.shape[0], 3, 3)
-        centres, turns = [], []
-        for i, (a, d, alpha) in enumerate(UR5E):
-            centres.append(position)
-            turns.append(axes[..., 2])
-            cos, sin = joints[:, i].cos(), joints[:, i].sin()
-            ca, sa = math.cos(alpha), math.sin(alpha)
-            x, y, z = axes.unbind(-1)
-            new_x = x * cos.unsqueeze(-1) + y * sin.unsqueeze(-1)
-            side = y * cos.unsqueeze(-1) - x * sin.unsqueeze(-1)
-            position = position + a * new_x + d * z
-            axes = torch.stack([new_x, ca * side + sa * z, ca * z - sa * side], -1)
-        position = position + TOOL * axes[..., 2]
-        return position, axes, torch.stack(centres, 1), torch.stack(turns, 1)
+
+def _link_terms() -> tuple[Tensor, Tensor, Tensor]:
+    """K, C, S (6, 4, 4) with each link's transform = K + cos θ · C + sin θ · S (Denavit and Hartenberg)."""
+    fixed, cosine, sine = (torch.zeros(len(UR5E), 4, 4) for _ in range(3))
+    for i, (a, d, alpha) in enumerate(UR5E):
+        ca, sa = math.cos(alpha), math.sin(alpha)
+        cosine[i, 0, 0], cosine[i, 1, 1], cosine[i, 1, 2], cosine[i, 0, 3] = 1.0, ca, -sa, a
+        sine[i, 1, 0], sine[i, 0, 1], sine[i, 0, 2], sine[i, 1, 3] = 1.0, -ca, sa, a
+        fixed[i, 2, 1], fixed[i, 2, 2], fixed[i, 2, 3], fixed[i, 3, 3] = sa, ca, d, 1.0
+    return fixed, cosine, sine

@@ -151,7 +151,14 @@ TOPICS = (
     Interface(
         topics.DIAGNOSTICS, "diagnostic_msgs/msg/DiagnosticArray", "EVENT", ("supervisor",), (), "all nodes, 1 Hz"
     ),
-    Interface(topics.ADAPTER, "act2goal_msgs/msg/Adapter", "LATCHED", (), (), "a LoRA adapter; not used yet"),
+    Interface(
+        topics.ADAPTER,
+        "act2goal_msgs/msg/Adapter",
+        "LATCHED",
+        (),
+        ("policy", "rollouts"),
+        "a LoRA adapter, by path and hash; in force from the next chunk",
+    ),
     Interface(
         topics.SIM_STATE,
         "act2goal_msgs/msg/SimState",

@@ -1,6 +1,6 @@
 """Turns camera frames, plans and selections into commands for the arm: the only node that moves it.
 
-subscribes: image_raw, joint_states, plan, plan_features, selection, goal, stop, e_stop, <controller>/controller_state, status.
+subscribes: image_raw, joint_states, plan, plan_features, selection, goal, stop, e_stop, <controller>/controller_state, status, adapter.
 publishes: <controller>/joint_trajectory at command_rate (short, each ending at rest), the gripper's command, live_latent and
 chunk for every frame, control_status at a fifth of the command rate and on change.
 services used: <controller>/get_parameters, to learn how it replaces trajectories.
@@ -41,6 +41,7 @@ from act2goal_ros.control.stop import StopReason
 from act2goal_ros.control.watchdog import read_together
 from act2goal_ros.nodes import policy_messages as messages
 from act2goal_ros.nodes import qos, topics, trajectories
+from act2goal_ros.nodes.adapters import AdapterInlet
 from act2goal_ros.nodes.base import ManagedNode, run
 from act2goal_ros.nodes.gripper import make_gripper
 from act2goal_ros.nodes.images import ImageError, to_rgb
@@ -103,6 +104,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         self.get_logger().info(str(self._policy.served))
         messages.warm_up(bundle, self._policy)
         self._worker = InferenceWorker(self._policy, self._encoded, self._inferred, self._inference_failed)
+        AdapterInlet(self, self._policy, bundle)
         self._rates, self._said, self._beats = messages.Rates(), None, 0
         self._last_frame = -1e9
         self._controller_state = b""
@@ -151,7 +153,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             return
         self._last_frame = monotonic
         request = self._executive.request(stamp, now, monotonic)
-        if not self._worker.submit(Job(stamp, image, request, message.header)):
+        if not self._worker.submit(Job(stamp, image, request, message.header, now)):
             self._rates.missed += 1
             self.count("frame_replaced")
 
@@ -212,8 +214,6 @@ class PolicyNode(ManagedNode[PolicyParameters]):
 
     def _inferred(self, result: Result) -> None:
         chunk = ActionChunk(result.job.stamp, self._step, result.output.positions, result.output.gripper)
-        number = self._rates.next_chunk()
-        self._chunk.publish(messages.chunk(result, chunk, self._executive.inputs.goal_id, self._robot, number))
         self.soon(functools.partial(self._adopt, result, chunk))
 
     def _inference_failed(self, detail: str) -> None:
@@ -222,9 +222,13 @@ class PolicyNode(ManagedNode[PolicyParameters]):
     # private helpers
 
     def _adopt(self, result: Result, chunk: ActionChunk) -> None:
+        """The command first, then the chunk's own message."""
         self._rates.chunk(time.monotonic(), result.seconds)
+        number, commanded = self._rates.next_chunk(), 0.0
         if result.job.request is not None and self._executive.chunk_made(result.job.request, chunk, self.now()):
             self._tick_at_once()
+            commanded = self.now() - chunk.stamp
+        self._chunk.publish(messages.chunk(result, chunk, self._executive.inputs.goal_id, self._robot, number, commanded))
 
     def _tick_at_once(self) -> None:
         if self.is_active:
@@ -257,8 +261,8 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         said = (decision.state, decision.reason)
         changed, self._said, self._beats = said != self._said, said, self._beats + 1
         if changed or self._beats % 5 == 0:
-            drops, backend = self._executive.inputs.drops + self._drops, self._policy.backend
-            self._status.publish(messages.control_status(self._executive, self._rates, backend, drops, self.now()))
+            drops = self._executive.inputs.drops + self._drops
+            self._status.publish(messages.control_status(self._executive, self._rates, self._policy, drops, self.now()))
         if changed or self._beats % 25 == 0:
             level, text, reason, values = messages.heartbeat(decision, self._rates)
             self.report(level, text, reason, **values)

@@ -138,15 +138,17 @@ def latent(result: Result, model_hash: str) -> LiveLatent:
     return message
 
 
-def chunk(result: Result, actions: ActionChunk, goal_id: str, robot: RobotConfig, number: int) -> Chunk:
-    """A chunk as it came from the policy."""
+def chunk(result: Result, actions: ActionChunk, goal_id: str, robot: RobotConfig, number: int, commanded: float) -> Chunk:
+    """A chunk as it came from the policy; its first command was published `commanded` s after its stamp."""
     output, request = result.output, result.job.request
     message = Chunk(header=result.job.token, chunk_id=number, goal_id=goal_id, joint_names=list(robot.joint_names))
     message.dt = actions.dt
     message.positions = _floats("d", actions.positions)
     message.gripper = _floats("d", actions.gripper)
     message.distal_positions = _floats("d", output.distal[:, :-1])
-    message.inference_ms = 1e3 * result.seconds
+    message.adapter_id = output.adapter_id
+    message.command_ms = 1e3 * commanded
+    message.inference_ms, message.arrival_ms = 1e3 * result.seconds, 1e3 * (result.job.arrival - result.job.stamp)
     if request is not None:
         message.plan_id = request.plan.plan_id
         message.prefix_steps = 0 if request.prefix is None else len(request.prefix)
@@ -154,7 +156,7 @@ def chunk(result: Result, actions: ActionChunk, goal_id: str, robot: RobotConfig
     return message
 
 
-def control_status(executive: Executive, rates: Rates, backend: str, drops: Counter[str], now: float) -> ControlStatus:
+def control_status(executive: Executive, rates: Rates, policy: Any, drops: Counter[str], now: float) -> ControlStatus:
     """The state of control."""
     decision, inputs, newest = executive.decision, executive.inputs, executive.chunk
     q, qd = executive.commanded(now)
@@ -163,7 +165,7 @@ def control_status(executive: Executive, rates: Rates, backend: str, drops: Coun
     message.stop_reason = StopReasonMsg(value=int(decision.reason))
     message.header.stamp = Time(nanoseconds=round((now if newest is None else newest.stamp) * 1e9)).to_msg()
     message.plan_id, message.plan_age = inputs.plans.newest(inputs.goal_id, now)
-    message.chunk_id, message.backend = rates.chunk_id, backend
+    message.chunk_id, message.backend, message.adapter_id = rates.chunk_id, policy.backend, policy.adapter_id
     message.tick_hz, message.command_hz = rates.chunks.hz(monotonic), rates.commands.hz(monotonic)
     message.tick_ms_p50, message.tick_ms_p99 = (1e3 * rates.inference.percentile(p) for p in (50, 99))
     delays = executive.delays

@@ -12,8 +12,8 @@ from act2goal_ros.serving.policy import GoalPolicy
 from act2goal_ros.serving.reference import FILE as REFERENCE
 
 MANIFEST = "manifest.json"
-FORMAT = 1
-NETWORKS = ("encode", "decode", "distance", "imagine", "plan_keys", "observe", "act")
+FORMAT = 2  # 2: the tick is one network
+NETWORKS = ("encode", "decode", "distance", "imagine", "plan_keys", "tick")
 
 
 class ModelError(ValueError):
@@ -86,7 +86,7 @@ class ModelBundle:
 
     def policy(self, backend: str = "auto", threads: int = 1) -> GoalPolicy:
         """Likewise."""
-        return GoalPolicy(self.config, serve(self.folder, ("encode", "plan_keys", "observe", "act"), backend, threads))
+        return GoalPolicy(self.config, serve(self.folder, ("encode", "plan_keys", "tick"), backend, threads))
 
     def time_to_goal(self, live: Any, goal: Any) -> float:
         """Seconds from the live latent to the goal's, (C, H, W) each."""

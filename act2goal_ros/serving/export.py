@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from act2goal_ros.learning.system import System
-from act2goal_ros.model.expert import LiveTokens
+from act2goal_ros.model import lora
 from act2goal_ros.serving import reference
+from act2goal_ros.serving.adapter import lora_inputs
 from act2goal_ros.serving.bundle import FORMAT, MANIFEST, file_hash
 from act2goal_ros.serving.runner import OnnxRunner
 
+OPSET = 20  # the first with GELU as one operator
 SEED = 0  # of the inputs every backend is checked with
 
 
@@ -51,35 +53,35 @@ class _PlanKeys(_Part):
         return self.system.expert.plan_keys(features)
 
 
-class _Observe(_Part):
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        live = self.system.expert.observe(pictures)
-        return live.tokens, live.points
+class _Tick(nn.Module):
+    """A live picture in, a chunk out; the flow starts from zero, so that the same input gives the same chunk."""
 
+    def __init__(self, system: System) -> None:
+        super().__init__()
+        self.expert = lora.adapted(system.expert)
 
-class _Act(_Part):
     def forward(
         self,
+        pictures: Tensor,
         keys: Tensor,
         values: Tensor,
         frame_mask: Tensor,
         frame_times: Tensor,
-        tokens: Tensor,
-        points: Tensor,
         joints: Tensor,
         velocities: Tensor,
         gripper: Tensor,
-        noise: Tensor,
         given: Tensor,
         given_mask: Tensor,
         row_times: Tensor,
+        *matrices: Tensor,
     ) -> Tensor:
-        expert = self.system.expert
-        live = LiveTokens(tokens, points)
+        expert = self.expert
+        lora.insert(expert, dict(zip(lora_inputs(expert.config), matrices, strict=True)))
+        live = expert.observe(pictures)
         context = expert.context((keys, values), frame_mask, frame_times, live, joints, velocities, gripper)
         known = expert.normalise(given, joints)
-        level = torch.ones_like(frame_mask[:, 0])
-        return expert.denormalise(expert.sample(context, noise, known, given_mask, row_times, level), joints)
+        zero, level = torch.zeros(known.shape), torch.ones(1)  # constants, so that what follows from them alone is one too
+        return expert.denormalise(expert.sample(context, zero, known, given_mask, row_times, level), joints)
 
 
 def _networks(system: System) -> dict[str, tuple[nn.Module, Sequence[str], Sequence[str], tuple[Tensor, ...]]]:
@@ -92,22 +94,20 @@ def _networks(system: System) -> dict[str, tuple[nn.Module, Sequence[str], Seque
     features = torch.randn(1, c.blocks, c.frames, c.tokens, c.world_width)
     with torch.no_grad():
         keys, values = system.expert.plan_keys(features)
-        live = system.expert.observe(torch.rand(1, 3, c.camera_size, c.camera_size))
-    act = {
+    tick = {
+        "pictures": torch.rand(1, 3, c.camera_size, c.camera_size),
         "keys": keys,
         "values": values,
         "frame_mask": torch.ones(1, c.frames),
         "frame_times": offsets,
-        "tokens": live.tokens,
-        "points": live.points,
         "joints": torch.randn(1, c.joints),
         "velocities": torch.randn(1, c.joints),
         "gripper": torch.rand(1, 1),
-        "noise": torch.randn(1, rows, c.action_size),
         "given": torch.randn(1, rows, c.action_size),
         "given_mask": (torch.arange(rows) < 2).float().unsqueeze(0),
         "row_times": torch.arange(1.0, rows + 1).unsqueeze(0),
     }
+    tick |= {name: 0.1 * torch.randn(shape) for name, shape in lora_inputs(c).items()}
     picture = torch.rand(1, 3, c.image_size, c.image_size)
     return {
         "encode": (_Encode(system), ["pictures"], ["latents"], (picture,)),
@@ -116,8 +116,7 @@ def _networks(system: System) -> dict[str, tuple[nn.Module, Sequence[str], Seque
         "imagine": (_Imagine(system), ["noise", "current", "goal", "offsets"], ["features", "latents"],
                     (frames, latent, latent.flip(1), offsets)),
         "plan_keys": (_PlanKeys(system), ["features"], ["keys", "values"], (features,)),
-        "observe": (_Observe(system), ["pictures"], ["tokens", "points"], (torch.rand(1, 3, c.camera_size, c.camera_size),)),
-        "act": (_Act(system), list(act), ["actions"], tuple(act.values())),
+        "tick": (_Tick(system), list(tick), ["actions"], tuple(tick.values())),
     }
 
 
@@ -134,7 +133,7 @@ def export(system: System, folder: Path, description: dict[str, Any]) -> dict[st
         for name, (module, inputs, outputs, example) in _networks(system).items():
             axes = {"latents": {0: "frames"}, "pictures": {0: "frames"}} if name == "decode" else None
             torch.onnx.export(module.eval(), example, str(folder / f"{name}.onnx"), input_names=list(inputs),
-                              output_names=list(outputs), dynamic_axes=axes, opset_version=17, dynamo=False)  # fmt: skip
+                              output_names=list(outputs), dynamic_axes=axes, opset_version=OPSET, dynamo=False)  # fmt: skip
             samples[name] = _sample(module, inputs, outputs, example)
     reference.save(folder, samples)
     expected = reference.Reference(folder)

@@ -8,6 +8,7 @@ import numpy as np
 
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.msth import select
+from act2goal_ros.serving import adapter
 from act2goal_ros.serving.backends import Served
 from act2goal_ros.serving.imagination import Imagined, picture_input
 
@@ -21,10 +22,10 @@ class PlanKeys:
 
 
 class LiveFrame:
-    """An encoded camera frame. `latent` (C, h, w) is the autoencoder's, computed when it is first asked for."""
+    """A camera frame. `picture` (1, 3, s, s) is the policy's input; `latent` (C, h, w) the autoencoder's, computed when first asked for."""
 
-    def __init__(self, tokens: np.ndarray, points: np.ndarray, encode: Callable[[], np.ndarray]) -> None:
-        self.tokens, self.points, self._encode = tokens, points, encode
+    def __init__(self, picture: np.ndarray, encode: Callable[[], np.ndarray]) -> None:
+        self.picture, self._encode = picture, encode
 
     @cached_property
     def latent(self) -> np.ndarray:
@@ -43,11 +44,13 @@ class Proprio:
 
 @dataclass(frozen=True)
 class PolicyOutput:
-    """positions (P, J) rad and gripper (P,) 0 .. 1, row k at (k + 1) steps from now; distal (M, J + 1), guidance only."""
+    """positions (P, J) rad and gripper (P,) 0 .. 1, row k at (k + 1) steps from now; distal (M, J + 1), guidance only;
+    the adapter it was made with."""
 
     positions: np.ndarray
     gripper: np.ndarray
     distal: np.ndarray
+    adapter_id: str = ""
 
 
 class GoalPolicy:
@@ -56,8 +59,16 @@ class GoalPolicy:
     def __init__(self, config: ModelConfig, served: Served) -> None:
         self.config, self.served, self._runners = config, served, served.runners
         self.backend = served.backend
-        rows = config.chunk_steps + config.distal_frames
-        self._noise = np.zeros((1, rows, config.action_size), np.float32)
+        self.adapter = adapter.none(config)
+
+    def set_adapter(self, changed: adapter.Adapter | None) -> None:
+        """The adapter of all further calls of `act`; None: as trained. An exchange of pointers."""
+        self.adapter = changed or adapter.none(self.config)
+
+    @property
+    def adapter_id(self) -> str:
+        """Of the adapter in force; empty: as trained."""
+        return self.adapter.identity
 
     def set_plan(self, features: np.ndarray) -> PlanKeys:
         """Features (L, F, T, W) → keys and values."""
@@ -66,12 +77,10 @@ class GoalPolicy:
 
     def observe(self, image: np.ndarray) -> LiveFrame:
         """(H, W, 3) uint8 RGB."""
-        seen = self._runners["observe"]({"pictures": picture_input(image, self.config.camera_size)})
-
         def encode() -> np.ndarray:
             return self._runners["encode"]({"pictures": picture_input(image, self.config.image_size)})["latents"][0]
 
-        return LiveFrame(seen["tokens"], seen["points"], encode)
+        return LiveFrame(picture_input(image, self.config.camera_size), encode)
 
     def mask(self, plan: Imagined, age: float) -> np.ndarray:
         """(F,) bool: the frames that MSTH selects of a plan that is `age` s old."""
@@ -95,21 +104,21 @@ class GoalPolicy:
             count = min(len(prefix), c.prefix_steps)
             given[0, :count], given_mask[0, :count] = prefix[:count], 1.0
         row_times = np.concatenate([np.arange(1, c.chunk_steps + 1), steps[c.dense_frames :]])
-        out = self._runners["act"](
+        used = self.adapter
+        out = self._runners["tick"](
             {
+                **used.inputs,
+                "pictures": frame.picture,
                 "keys": plan.keys,
                 "values": plan.values,
                 "frame_mask": np.asarray(mask, np.float32)[None],
                 "frame_times": steps[None],
-                "tokens": frame.tokens,
-                "points": frame.points,
                 "joints": np.asarray(proprio.joints, np.float32)[None],
                 "velocities": np.asarray(proprio.velocities, np.float32)[None],
                 "gripper": np.array([[proprio.gripper]], np.float32),
-                "noise": self._noise,
                 "given": given,
                 "given_mask": given_mask,
                 "row_times": row_times[None].astype(np.float32),
             }
         )["actions"][0].astype(float)
-        return PolicyOutput(out[: c.chunk_steps, :-1], out[: c.chunk_steps, -1], out[c.chunk_steps :])
+        return PolicyOutput(out[: c.chunk_steps, :-1], out[: c.chunk_steps, -1], out[c.chunk_steps :], used.identity)

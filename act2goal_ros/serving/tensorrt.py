@@ -1,4 +1,5 @@
-"""Networks on an NVIDIA GPU by TensorRT: pinned buffers, one stream, and a CUDA graph of copy, compute and copy."""
+"""Networks on an NVIDIA GPU by TensorRT: pinned buffers, one stream, and a CUDA graph of computing and copying out; only what has
+changed is copied in."""
 
 import ctypes
 import weakref
@@ -89,6 +90,7 @@ class TensorRTRunner:
         self._fixed = not any(-1 in shape for shape in declared.values())
         self._buffers = {name: self._buffer(name, shape) for name, shape in declared.items()}
         self._graph: Any = None
+        self._given: dict[str, np.ndarray] = {}  # what the GPU has
 
     def _buffer(self, name: str, shape: tuple[int, ...]) -> _Buffer:
         largest = tuple(LARGEST if extent < 0 else extent for extent in shape)
@@ -97,14 +99,14 @@ class TensorRTRunner:
         return buffer
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        check_inputs(self._shapes, inputs)
-        for name in self._inputs:
+        fresh = [name for name in self._inputs if name not in inputs or inputs[name] is not self._given.get(name)]
+        check_inputs({name: self._shapes[name] for name in fresh}, inputs)
+        for name in fresh:
             given = inputs[name]
             if any(extent > LARGEST for extent, declared in zip(given.shape, self._shapes[name], strict=True) if declared == "any"):
                 raise ValueError(f"input '{name}' has shape {given.shape}, the engine takes at most {LARGEST} of an open extent")
-            np.copyto(self._buffers[name].host(given.shape), given)
-            if not self._fixed:
-                self._context.set_input_shape(name, given.shape)
+            self._upload(name, given)
+            self._given[name] = given
         if self._graph is None:
             self._enqueue()
         else:
@@ -115,13 +117,17 @@ class TensorRTRunner:
             self._graph = self._capture()  # after a first run, which allocates
         return found
 
+    def _upload(self, name: str, given: np.ndarray) -> None:
+        runtime, buffer = self._cuda, self._buffers[name]
+        np.copyto(buffer.host(given.shape), given)
+        if not self._fixed:
+            self._context.set_input_shape(name, given.shape)
+        _done(runtime, runtime.cudaMemcpyAsync(buffer.device_address, buffer.host_address, buffer.bytes,
+                                               runtime.cudaMemcpyKind.cudaMemcpyHostToDevice, self._stream))  # fmt: skip
+
     def _enqueue(self) -> None:
-        """Copies in, computes, copies out, on the stream."""
+        """Computes and copies out, on the stream."""
         runtime, kinds = self._cuda, self._cuda.cudaMemcpyKind
-        for name in self._inputs:
-            buffer = self._buffers[name]
-            _done(runtime, runtime.cudaMemcpyAsync(buffer.device_address, buffer.host_address, buffer.bytes,
-                                                   kinds.cudaMemcpyHostToDevice, self._stream))  # fmt: skip
         if not self._context.execute_async_v3(int(self._stream)):
             raise BackendError("TensorRT could not run the engine")
         for name in self._outputs:
