@@ -21,13 +21,13 @@ from std_msgs.msg import Header
 from act2goal_ros.data.frames import FrameSource, Grabber, Rgb, open_source
 from act2goal_ros.nodes import images, qos, topics
 from act2goal_ros.nodes.base import ManagedNode, run
-from act2goal_ros.nodes.parameters import param
+from act2goal_ros.nodes.parameters import NodeParameters, param
 
 CHECK_PERIOD = 0.2  # s
 
 
 @dataclass(frozen=True, kw_only=True)
-class CameraParameters:
+class CameraParameters(NodeParameters):
     """Parameters of the camera node."""
 
     source: str = param("/dev/video0", "", "device, number of a device, stream address, video file, picture or folder")

@@ -33,7 +33,7 @@ from act2goal_ros.control.stop import StopReason
 from act2goal_ros.nodes import images, qos, topics
 from act2goal_ros.nodes.base import ManagedNode, run
 from act2goal_ros.nodes.latest import Latest
-from act2goal_ros.nodes.parameters import param
+from act2goal_ros.nodes.parameters import NodeParameters, param
 from act2goal_ros.nodes.trajectories import seconds
 
 LIVE_AGE = 1.0  # s a frame or joint state may be old to count as live
@@ -41,7 +41,7 @@ PROPORTIONS = 0.05  # by which a goal's width/height may differ from the camera'
 
 
 @dataclass(frozen=True, kw_only=True)
-class GoalParameters:
+class GoalParameters(NodeParameters):
     """Parameters of the goal node."""
 
     robot: str = param("ur5e_sim", "", "robot: a file, or a name in config/robots")

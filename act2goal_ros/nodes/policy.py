@@ -44,7 +44,7 @@ from act2goal_ros.nodes import qos, topics, trajectories
 from act2goal_ros.nodes.base import ManagedNode, run
 from act2goal_ros.nodes.gripper import make_gripper
 from act2goal_ros.nodes.images import ImageError, to_rgb
-from act2goal_ros.nodes.parameters import param
+from act2goal_ros.nodes.parameters import NodeParameters, param
 from act2goal_ros.nodes.peer import Peer
 from act2goal_ros.nodes.replacement import UNKNOWN, Replacement
 from act2goal_ros.serving import BACKENDS
@@ -55,7 +55,7 @@ SPLICE_LEAD = 0.02  # s; a splice that arrives after its stamp shifts all that f
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyParameters:
+class PolicyParameters(NodeParameters):
     """Parameters of the policy node."""
 
     robot: str = param("ur5e_sim", "", "robot: a file, or a name in config/robots")
