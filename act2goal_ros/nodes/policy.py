@@ -103,7 +103,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         self.get_logger().info(str(self._policy.served))
         messages.warm_up(bundle, self._policy)
         self._worker = InferenceWorker(self._policy, self._encoded, self._inferred, self._inference_failed)
-        self._rates, self._said, self._beats = messages.Rates(), None, 0
+        self._rates, self._said, self._beats = messages.Rates(1.0 / self.p.command_rate), None, 0
         self._last_frame = -1e9
         self._controller_state = b""
         self._gripper = make_gripper(self, robot.gripper)
@@ -232,7 +232,6 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             self._tick()
 
     def _tick(self) -> None:
-        self._rates.tick(time.monotonic(), 1.0 / self.p.command_rate)
         inputs = self._executive.inputs
         if self._supervisor.heard and not self._supervisor.lost:
             inputs.peer_lost("")
@@ -249,6 +248,8 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         if decision.trajectory is not None:
             self._trajectory.publish(trajectories.to_message(decision.trajectory, self._robot.joint_names))
             self._rates.command(time.monotonic())
+        else:
+            self._rates.no_command()
         if decision.gripper is not None:
             self._gripper.command(decision.gripper, time.monotonic())
 

@@ -24,7 +24,7 @@ from act2goal_ros.control.inputs import ControllerReport
 from act2goal_ros.control.planbook import Selected
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stop import StopReason
-from act2goal_ros.control.watchdog import Durations, Rate
+from act2goal_ros.control.watchdog import Durations, Periods, Rate
 from act2goal_ros.nodes.images import ImageError
 from act2goal_ros.nodes.trajectories import seconds
 from act2goal_ros.serving.bundle import ModelError
@@ -40,13 +40,13 @@ WHY_NOT = {
 
 
 class Rates:
-    """What the node counts: chunks, commands, durations and missed ticks."""
+    """What the node counts: chunks, commands, durations; missed frames, and missed periods (s) of commands."""
 
-    def __init__(self) -> None:
+    def __init__(self, period: float) -> None:
         self.chunks, self.commands = Rate(), Rate()
         self.inference = Durations()
-        self.ticks = self.missed = self.sent = self.late = self.chunk_id = 0
-        self._last_tick: float | None = None
+        self.periods = Periods(period)
+        self.ticks = self.missed = self.sent = self.chunk_id = 0
 
     def next_chunk(self) -> int:
         """Number of a new chunk."""
@@ -63,12 +63,11 @@ class Rates:
         """A trajectory was sent."""
         self.sent += 1
         self.commands.event(now)
+        self.periods.published(now)
 
-    def tick(self, now: float, period: float) -> None:
-        """The command timer ticked; more than a period late counts."""
-        if self._last_tick is not None and now - self._last_tick > 2 * period:
-            self.late += 1
-        self._last_tick = now
+    def no_command(self) -> None:
+        """There was nothing to send."""
+        self.periods.pause()
 
 
 def check_joints(bundle: Any, robot: RobotConfig) -> None:
@@ -173,7 +172,7 @@ def control_status(executive: Executive, rates: Rates, backend: str, drops: Coun
         message.chunk_age, message.queue_s = now - newest.stamp, max(newest.end - now, 0.0)
     message.scaling = executive.stream.scaling
     message.ticks, message.missed_ticks, message.commands = rates.ticks, rates.missed, rates.sent
-    counted = {**drops, "command_tick_late": rates.late}
+    counted = {**drops, "command_missed": rates.periods.missed}
     message.drops = [KeyValue(key=cause, value=str(number)) for cause, number in counted.items()]
     message.commanded_positions, message.commanded_velocities = _floats("d", q), _floats("d", qd)
     message.commanded_gripper = executive.gripper
@@ -192,7 +191,8 @@ def heartbeat(decision: Decision, rates: Rates) -> tuple[int, str, int, dict[str
     monotonic = time.monotonic()
     values = {"tick_hz": f"{rates.chunks.hz(monotonic):.1f}", "command_hz": f"{rates.commands.hz(monotonic):.1f}"}
     values["tick_ms_p99"] = f"{1e3 * rates.inference.percentile(99):.1f}"
-    return level, text, int(decision.reason), {**values, "missed_ticks": str(rates.missed)}
+    counted = {"missed_ticks": rates.missed, "command_periods": rates.periods.count, "command_missed": rates.periods.missed}
+    return level, text, int(decision.reason), values | {key: str(number) for key, number in counted.items()}
 
 
 def _floats(kind: str, values: NDArray[Any]) -> array.array[Any]:
