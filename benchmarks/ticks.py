@@ -30,6 +30,7 @@ from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.watchdog import Periods
 from act2goal_ros.nodes import qos, topics
 from act2goal_ros.nodes.base import values_of
+from act2goal_ros.nodes.policy import PolicyParameters
 
 RATE = 50.0  # Hz, the policy's command_rate
 NAMES = ("policy", "bare_timer")
@@ -134,9 +135,9 @@ def train(threads: int) -> None:
 
 
 def priorities(nice: int | None, realtime: int | None) -> dict[str, int]:
-    """Parameters of policy and bare timer; those not given stay as the graph has them."""
+    """Parameters of policy and bare timer, the policy's defaults where they are not given."""
     given = {"nice": nice, "realtime_priority": realtime}
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: getattr(PolicyParameters, name) if value is None else value for name, value in given.items()}
 
 
 def measure(minutes: float, training: str, threads: int, parameters: dict[str, int]) -> dict[str, Any]:
@@ -165,8 +166,8 @@ def measure(minutes: float, training: str, threads: int, parameters: dict[str, i
 @click.option("--minutes", default=10.0, show_default=True)
 @click.option("--training", default="numpy", show_default=True, help="Beside it: numpy, none, or a command such as '… -m … train …'.")
 @click.option("--threads", default=2, show_default=True, help="Of the training.")
-@click.option("--nice", type=int, help="Of policy and bare timer.  [default: the graph's]")
-@click.option("--realtime-priority", type=int, help="Of policy and bare timer.  [default: the graph's]")
+@click.option("--nice", type=int, help="Of policy and bare timer; the policy's default if not given.")
+@click.option("--realtime-priority", type=int, help="Likewise.")
 @click.option("--output", type=click.Path(path_type=Path), help="JSON file for the result.")
 @click.option("--train", "is_training", is_flag=True, hidden=True)
 def main(

@@ -127,8 +127,11 @@ class ImaginationNode(ManagedNode[ImaginationParameters]):
         self._schedule.made(self.now())
         try:
             if goal.goal_id != self._planner.goal_id:
-                self._planner.set_goal(goal.goal_id, images.to_rgb(goal.image))
+                shown = images.to_rgb(goal.image)
+                images.check_aspect(shown, self._bundle.image_size, "the model")
+                self._planner.set_goal(goal.goal_id, shown)
             picture = images.to_rgb(frame)
+            images.check_for_model(picture, self._bundle.image_size)
         except images.ImageError as error:
             which = "goal" if goal.goal_id != self._planner.goal_id else "camera"
             self._drop("bad_image", f"{which} picture: {error}", StopReason.NONE)

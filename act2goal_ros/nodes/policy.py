@@ -43,8 +43,8 @@ from act2goal_ros.nodes import policy_messages as messages
 from act2goal_ros.nodes import qos, topics, trajectories
 from act2goal_ros.nodes.base import ManagedNode, run
 from act2goal_ros.nodes.gripper import make_gripper
-from act2goal_ros.nodes.images import ImageError, to_rgb
-from act2goal_ros.nodes.parameters import NodeParameters, param
+from act2goal_ros.nodes.images import ImageError, check_for_model, to_rgb
+from act2goal_ros.nodes.parameters import NodeParameters, niceness, param
 from act2goal_ros.nodes.peer import Peer
 from act2goal_ros.nodes.replacement import UNKNOWN, Replacement
 from act2goal_ros.serving import BACKENDS
@@ -58,6 +58,7 @@ SPLICE_LEAD = 0.02  # s; a splice that arrives after its stamp shifts all that f
 class PolicyParameters(NodeParameters):
     """Parameters of the policy node."""
 
+    nice: int = niceness(-10)
     robot: str = param("ur5e_sim", "", "robot: a file, or a name in config/robots")
     model: str = param("act2goal-tiny", "", "name in models/ or path of a model's folder")
     backend: str = param("auto", "", "what runs the networks; auto: the best that works", choices=BACKENDS)
@@ -139,7 +140,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             return
         try:
             image = to_rgb(message)
-            messages.check_size(image, self._image_size)
+            check_for_model(image, self._image_size)
         except ImageError as error:
             inputs.bad_image(f"{self._robot.camera.topic}: {error}")
             return

@@ -25,11 +25,9 @@ from act2goal_ros.control.planbook import Selected
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stop import StopReason
 from act2goal_ros.control.watchdog import Durations, Periods, Rate
-from act2goal_ros.nodes.images import ImageError
 from act2goal_ros.nodes.trajectories import seconds
 from act2goal_ros.serving.bundle import ModelError
 
-ASPECT = 0.02  # how far an image's aspect ratio may be off the model's
 FINE = (StopReason.NONE, StopReason.NO_GOAL, StopReason.GOAL_REACHED, StopReason.CANCELED)
 WHY_NOT = {
     Goal.NONE: (StopReason.NO_GOAL, "no goal"),
@@ -75,15 +73,6 @@ def check_joints(bundle: Any, robot: RobotConfig) -> None:
     if tuple(bundle.joint_names) != robot.joint_names:
         has, wants = ", ".join(robot.joint_names), ", ".join(bundle.joint_names)
         raise ModelError(f"model {bundle.name} is for joints {wants}; robot {robot.name} has {has}")
-
-
-def check_size(image: NDArray[np.uint8], wanted: tuple[int, int]) -> None:
-    """Raises ImageError when an image is smaller than the model's (height, width) or of another aspect ratio."""
-    height, width = image.shape[:2]
-    if height < wanted[0] or width < wanted[1]:
-        raise ImageError(f"image of {width} × {height} pixels, the model needs at least {wanted[1]} × {wanted[0]}")
-    if abs(width * wanted[0] / (height * wanted[1]) - 1) > ASPECT:
-        raise ImageError(f"image of {width} × {height} pixels, the model needs the aspect of {wanted[1]} × {wanted[0]}")
 
 
 def warm_up(bundle: Any, policy: Any) -> None:
