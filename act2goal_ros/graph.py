@@ -5,6 +5,7 @@ launch/bringup.launch.py and launcher.py both read it; there is no second list o
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -64,8 +65,9 @@ ARGUMENTS = (
     Argument(
         name="camera",
         default="",
-        description="source the camera node reads: device (/dev/video0), video file, picture or stream address; "
-        "empty: no camera node, the simulated arm or a camera's own driver publishes image_raw",
+        description="source the camera node reads: device (/dev/video0), video file, picture, stream address, or topic:<name> of a "
+        "driver; it publishes the middle square as small as the model needs it; empty: no camera node, the simulated arm or a driver "
+        "publishes image_raw as it must be",
     ),
     Argument(name="model", default="act2goal-tiny", description="folder in models/ or path of a model's folder"),
     Argument(
@@ -171,8 +173,8 @@ def nodes(settings: Settings) -> tuple[NodeSpec, ...]:
     if settings.sim:
         overrides["simulated_arm"] = robot | {"task": settings.task, "stepped": settings.use_sim_time}
     if settings.camera:
-        overrides["camera"] = {"source": settings.camera}
-    overrides["goal"] = robot | {"goal_image": settings.goal_image}
+        overrides["camera"] = {"source": settings.camera} | _output_size(settings.model)
+    overrides["goal"] = robot | {"goal_image": settings.goal_image, "crop": bool(settings.camera)}
     overrides["imagination"] = networks
     overrides["msth"] = {"model": settings.model}
     overrides["policy"] = networks | robot
@@ -189,6 +191,15 @@ def nodes(settings: Settings) -> tuple[NodeSpec, ...]:
         )
         for name, values in overrides.items()
     )
+
+
+def _output_size(model: str) -> dict[str, int]:
+    """The camera node's parameter that makes its pictures as small as the model needs them; none for a model that is not there."""
+    try:
+        manifest = json.loads((paths.model(model) / "manifest.json").read_text())
+        return {"output_size": int(manifest["config"]["camera_size"])}
+    except (OSError, KeyError, TypeError, ValueError):
+        return {}  # the nodes that load the model say what is wrong with it
 
 
 def _camera_topic(robot: str) -> str:

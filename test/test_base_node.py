@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,16 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+def no_rights() -> None:
+    """Takes away what a plain user has not: without CAP_SYS_NICE the limits below hold for root too."""
+    die_with_parent()
+    for limit in (resource.RLIMIT_NICE, resource.RLIMIT_RTPRIO):
+        resource.setrlimit(limit, (0, 0))
+
+
+UNPRIVILEGED = ["setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"] if os.geteuid() == 0 else []
+
+
 class Node:
     """The plain node under test, and a probe."""
 
@@ -37,12 +48,12 @@ class Node:
         self.process = self.launch(*words)
         wait_for(lambda: self.probe.status("plain"), 40.0, "heartbeat")
 
-    def launch(self, *words: str) -> subprocess.Popen[bytes]:
-        """Starts a node of that name."""
+    def launch(self, *words: str, before: Sequence[str] = (), prepare: Callable[[], None] = die_with_parent) -> subprocess.Popen[bytes]:
+        """Starts a node of that name, as an argument of the command `before`."""
         variables = {**os.environ, "ROS_DOMAIN_ID": str(self.domain), "PYTHONPATH": f"{ROOT}:{ROOT / 'test'}"}
-        command = [sys.executable, "-m", "nodes_under_test.managed", "plain", "--ros-args", *words]
+        command = [*before, sys.executable, "-m", "nodes_under_test.managed", "plain", "--ros-args", *words]
         with self.log.open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, env=variables, preexec_fn=die_with_parent)
+            return subprocess.Popen(command, stdout=log, stderr=log, env=variables, preexec_fn=prepare)
 
     def call(self, kind: Any, name: str, request: Any) -> Any:
         """Calls a service of the node."""
@@ -94,7 +105,7 @@ def test_wrong_parameters_are_named_and_can_be_corrected(node: Node) -> None:
     for part in (
         "parameter gain = 7.0 rad/s is above the highest allowed 3 rad/s",
         "parameter mode = 'quick' is none of slow | fast",
-        "unknown parameter gian; plain knows gain, mode, names",
+        "unknown parameter gian; plain knows nice, realtime_priority, cpus, gc, gain, mode, names",
     ):
         assert part in status.message
     result = node.set("gain", _double(-1.0))
@@ -102,7 +113,7 @@ def test_wrong_parameters_are_named_and_can_be_corrected(node: Node) -> None:
     assert node.set("gain", ParameterValue(type=ParameterType.PARAMETER_INTEGER, integer_value=2)).successful
     assert node.set("mode", _text("fast")).successful
     assert not node.change(Transition.TRANSITION_CONFIGURE), "gian is still there"
-    alone = "cannot be configured: unknown parameter gian; plain knows gain, mode, names"
+    alone = "cannot be configured: unknown parameter gian; plain knows nice, realtime_priority, cpus, gc, gain, mode, names"
     wait_for(lambda: node.probe.status("plain").message == alone, 5.0, "the one that is left")
 
 
@@ -125,6 +136,35 @@ def test_life(tmp_path: Path) -> None:
     assert (described.floating_point_range[0].from_value, described.floating_point_range[0].to_value) == (0.0, 3.0)
     assert node.launch().wait(20.0) == 3
     assert f"/plain runs already in ROS domain {node.domain} (process {node.process.pid})" in node.log.read_text()
+    node.close()
+
+
+def test_refused_priorities_are_told_and_the_node_works_without_them(tmp_path: Path) -> None:
+    node = Node.__new__(Node)
+    node.domain, node.log = new_domain(), tmp_path / "log"
+    node.probe = Probe(node.domain)
+    wanted = ["-p", "nice:=-5", "-p", "realtime_priority:=20", "-p", "cpus:=[0, 1000]", "-p", "autostart:=true"]
+    node.process = node.launch(*wanted, before=UNPRIVILEGED, prepare=no_rights)
+    node.probe.wait_active("plain", 40.0)
+    told = wait_for(lambda: (v := node.probe.values("plain")["scheduling"]) and "realtime" in v and v, 5.0, "scheduling")
+    assert told.startswith(f"nice {os.getpriority(os.PRIO_PROCESS, 0)}") and "SCHED_FIFO" not in told
+    for part in ("nice -5 is not permitted", "cpus 1000 are not there", "realtime_priority 20 is not permitted, runs without"):
+        assert part in told and node.log.read_text().count(part) == 1
+    assert node.probe.status("plain").level == NodeStatus.OK
+    node.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to use SCHED_FIFO")
+def test_the_callbacks_thread_is_realtime_while_active(tmp_path: Path) -> None:
+    node = Node(tmp_path, "-p", "realtime_priority:=20", "-p", "nice:=2")
+    states = []
+    for transition in ("CONFIGURE", "ACTIVATE", "DEACTIVATE"):
+        assert node.change(getattr(Transition, f"TRANSITION_{transition}"))
+        policies = {os.sched_getscheduler(int(t)) & ~os.SCHED_RESET_ON_FORK for t in os.listdir(f"/proc/{node.process.pid}/task")}
+        states.append((os.sched_getscheduler(node.process.pid) & ~os.SCHED_RESET_ON_FORK, os.SCHED_OTHER in policies))
+    if "not permitted" in node.log.read_text():
+        pytest.skip("SCHED_FIFO is refused to root here")
+    assert states == [(os.SCHED_OTHER, True), (os.SCHED_FIFO, True), (os.SCHED_OTHER, True)]
     node.close()
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from act2goal_ros import paths
 from act2goal_ros.cli import docs
 from act2goal_ros.nodes import interfaces, topics
-from act2goal_ros.nodes.parameters import build, read_yaml
+from act2goal_ros.nodes.parameters import NodeParameters, build, read_yaml
 
 NODES = Path(docs.__file__).resolve().parents[1] / "nodes"
 OFFERS = {"create_publisher", "create_service", "ActionServer"}
@@ -40,6 +40,11 @@ def test_config_files_fit_their_schemas(node: str) -> None:
     assert set(files) == {node}
     values = {name: value for name, value in files[node].items() if name not in ("autostart", "use_sim_time")}
     build(docs.schema_of(node), values)
+
+
+@pytest.mark.parametrize("node", docs.NODES)
+def test_every_node_has_the_parameters_of_all_nodes(node: str) -> None:
+    assert issubclass(docs.schema_of(node), NodeParameters)
 
 
 def test_every_parameter_says_what_it_means() -> None:

@@ -237,4 +237,26 @@ def test_the_live_frame_and_proportions(bench: Bench) -> None:
     time.sleep(0.2)
     result = bench.result(bench.send(image=images.to_message(RGB[:64])))
     assert result.outcome == ReachGoal.Result.BAD_GOAL
-    assert "goal of 128 × 64 pixels, the camera gives 128 × 128" in result.message
+    assert "image of 128 × 64 pixels, the camera has 128 × 128: proportions may differ by 2%; crop:=true" in result.message
+
+
+def test_with_crop_the_middle_of_a_wide_picture_is_the_goal(tmp_path: Path) -> None:
+    wide = np.pad(RGB, ((0, 0), (20, 20), (0, 0)), constant_values=255)
+    probe = Probe(domain := new_domain())
+    goals = probe.listen(Goal, topics.GOAL, qos.LATCHED)
+    for kind, topic, profile in ((Image, topics.IMAGE, qos.SENSOR), (Image, topics.GOAL_IMAGE, qos.EVENT)):
+        probe.advertise(kind, topic, profile)
+    with running("act2goal_ros.nodes.goal", domain, tmp_path / "log", {"crop": True}):
+        probe.wait_active("goal", 40.0)
+        probe.wait_for_subscribers(topics.IMAGE, topics.GOAL_IMAGE)
+
+        def shown() -> Goal | None:
+            probe.publish(topics.IMAGE, images.to_message(RGB))
+            time.sleep(0.1)
+            probe.publish(topics.GOAL_IMAGE, images.to_message(wide))
+            active = [goal for goal in goals if goal.state == Goal.ACTIVE]
+            return active[-1] if active and active[-1].image.width == 128 else None
+
+        goal = wait_for(shown, 10.0, "the goal")
+        assert np.array_equal(images.to_rgb(goal.image), RGB)
+    probe.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import psutil
 import pytest
 import yaml
 
-from act2goal_ros import graph
+from act2goal_ros import graph, paths
 from act2goal_ros.nodes import parameters
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -168,3 +169,12 @@ def test_all_nodes_see_the_robots_camera(tmp_path: Path) -> None:
 def test_an_unknown_robot_is_named_with_those_there_are() -> None:
     with pytest.raises(graph.GraphError, match="robot:=ur99.*ur5e"):
         graph.nodes(graph.Settings.parse({"robot": "ur99"}))
+
+
+def test_a_camera_s_pictures_are_made_as_small_as_the_model_needs_them_and_goals_alike() -> None:
+    size = json.loads((paths.model("act2goal-tiny") / "manifest.json").read_text())["config"]["camera_size"]
+    edge = merged("camera", sim="false", camera="topic:/driver/image_raw")
+    assert (edge["source"], edge["output_size"]) == ("topic:/driver/image_raw", size)
+    assert "output_size" not in merged("camera", sim="false", camera="/dev/video0", model="not there")
+    assert merged("goal", sim="false", camera="/dev/video0")["crop"] is True
+    assert merged("goal", sim="false")["crop"] is False

@@ -109,3 +109,36 @@ def test_shrink_keeps_proportions() -> None:
     large = np.zeros((480, 640, 3), np.uint8)
     assert images.shrink(large, 320).shape == (240, 320, 3)
     assert images.shrink(large, 640) is large
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted", "part"),
+    [((48, 64), (1, 1), (0, 8, 48, 48)), ((72, 128), (128, 128), (0, 28, 72, 72)), ((64, 48), (1, 1), (8, 0, 48, 48)),
+     ((48, 64), (48, 64), (0, 0, 48, 64)), ((64, 64), (3, 4), (8, 0, 48, 64))],
+)  # fmt: skip
+def test_the_middle(size: tuple[int, int], wanted: tuple[int, int], part: tuple[int, int, int, int]) -> None:
+    rgb = np.random.default_rng(2).integers(0, 255, (*size, 3), np.uint8)
+    top, left, height, width = part
+    assert np.array_equal(images.middle(rgb, wanted), rgb[top : top + height, left : left + width])
+
+
+def test_the_middle_square_is_averaged_and_never_enlarged() -> None:
+    rgb = np.kron(np.array([[0, 200], [100, 60]], np.uint8), np.ones((24, 24), np.uint8))[:, :, None].repeat(3, axis=2)
+    wide = np.pad(rgb, ((0, 0), (8, 8), (0, 0)), constant_values=255)
+    assert np.array_equal(images.middle_square(wide, 16)[::8, ::8, 0], [[0, 200], [100, 60]])
+    assert int(images.middle_square(wide, 1)[0, 0, 0]) == 90
+    assert np.array_equal(images.middle_square(wide, 48), rgb)
+    with pytest.raises(images.ImageError, match="image of 64 × 48 pixels, 49 × 49 are needed"):
+        images.middle_square(wide, 49)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [((480, 640), "image of 640 × 480 pixels, the model has 128 × 128: proportions may differ by 2%; the camera node can cut"),
+     ((720, 1280), "image of 1280 × 720 pixels, the model has 128 × 128"),
+     ((100, 100), "image of 100 × 100 pixels, the model needs at least 128 × 128")],
+)  # fmt: skip
+def test_frames_that_do_not_fit_the_model_are_refused(size: tuple[int, int], message: str) -> None:
+    with pytest.raises(images.ImageError, match=message):
+        images.check_for_model(np.zeros((*size, 3), np.uint8), (128, 128))
+    images.check_for_model(np.zeros((480, 484, 3), np.uint8), (128, 128))

@@ -14,9 +14,11 @@ from act2goal_ros import paths
 
 if TYPE_CHECKING:
     from act2goal_ros.nodes.interfaces import Interface
+    from act2goal_ros.nodes.parameters import Spec
 
 NODES = ("camera", "goal", "imagination", "msth", "policy", "rollouts", "supervisor", "simulated_arm")
 PARAMETERS, INTERFACES = "parameters.md", "topics.md"
+COLUMNS = ("parameter", "type", "default", "unit", "allowed", "live", "meaning")
 NOTE = "<!-- Written by `act2goal docs`; do not edit. -->\n"
 
 
@@ -56,27 +58,23 @@ def schema_of(node: str) -> type[Any]:
 
 def parameters_page() -> str:
     """docs/parameters.md."""
-    from act2goal_ros.nodes.parameters import specs
+    from act2goal_ros.nodes.parameters import NodeParameters, specs
 
     text = f"{NOTE}# Parameters\n\n"
-    text += "Every node also has `autostart` (bool): come up without a supervisor; and ROS's own `use_sim_time`.\n"
     text += "*Live* parameters may change while the node runs, the others while it is unconfigured.\n"
+    text += "\n## every node\n\n"
+    text += "Also `autostart` (bool): come up without a supervisor; and ROS's own `use_sim_time`. Priorities: [realtime](realtime.md).\n\n"
+    shared = specs(NodeParameters)
+    text += _table(COLUMNS, [_parameter(spec) for spec in shared.values()])
     for node in NODES:
-        rows = [
-            (
-                f"`{spec.name}`",
-                spec.type_name,
-                _default(spec.default),
-                spec.unit,
-                spec.bounds.replace("|", "\\|"),
-                "yes" if spec.runtime else "",
-                spec.description,
-            )
-            for spec in specs(schema_of(node)).values()
-        ]
-        text += f"\n## {node}\n\n"
-        text += _table(("parameter", "type", "default", "unit", "allowed", "live", "meaning"), rows)
+        own = [spec for spec in specs(schema_of(node)).values() if shared.get(spec.name) != spec]
+        text += f"\n## {node}\n\n" + _table(COLUMNS, [_parameter(spec) for spec in own])
     return text
+
+
+def _parameter(spec: Spec) -> tuple[str, ...]:
+    allowed, live = spec.bounds.replace("|", "\\|"), "yes" if spec.runtime else ""
+    return (f"`{spec.name}`", spec.type_name, _default(spec.default), spec.unit, allowed, live, spec.description)
 
 
 def interfaces_page() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -129,6 +130,38 @@ class Rate:
     def _trim(self, now: float) -> None:
         while self._times and now - self._times[0] > self._window:
             self._times.popleft()
+
+
+class Periods:
+    """Counts periods in which nothing was published; `now` is the publisher's own monotonic time, s.
+
+    What comes before it is due begins its period early; what comes a whole period or more after it was due has missed
+    as many periods as have ended empty. A timer that is late by less misses none.
+    """
+
+    def __init__(self, period: float) -> None:
+        self.period, self.missed, self.covered = period, 0, 0.0  # s; covered: s of publishing so far
+        self._due = self._last = float("nan")
+
+    @property
+    def count(self) -> int:
+        """Periods so far, missed ones among them."""
+        return round(self.covered / self.period)
+
+    def published(self, now: float) -> None:
+        """Something was published."""
+        if math.isnan(self._due) or now < self._due:
+            due = now
+        else:
+            empty = math.floor((now - self._due) / self.period)
+            self.missed += empty
+            due = self._due + empty * self.period
+        self.covered += 0.0 if math.isnan(self._due) else now - self._last
+        self._due, self._last = due + self.period, now
+
+    def pause(self) -> None:
+        """There is nothing to publish: time until the next publication does not count."""
+        self._due = float("nan")
 
 
 def read_together(clock: Callable[[], float], within: float = 0.002) -> tuple[float, float]:

@@ -114,8 +114,8 @@ def open_source(source: str, width: int = 0, height: int = 0, rate: float = 30.0
 class Grabber:
     """Reads a source in a thread of its own, opens it again when it fails, and starts over when it hangs.
 
-    open: makes the source. on_frame(rgb): called from the thread. period: s between frames of a source that does not
-    wait by itself. patience: s without a frame until it counts as stalled. `problem` says what is wrong, '' if nothing.
+    open: makes the source. on_frame(rgb): called from the thread; may raise SourceError. period: s between frames of a source
+    that does not wait by itself. patience: s without a frame until it counts as stalled. `problem` says what is wrong, '' if nothing.
     """
 
     def __init__(
@@ -175,9 +175,9 @@ class Grabber:
             rgb = source.read()
             if generation != self._generation:
                 return
+            self._on_frame(rgb)
             self._last, self._fault = time.monotonic(), ""
             self.frames += 1
-            self._on_frame(rgb)
             if not source.paced:
                 due = max(due + self._period, time.monotonic() - self._period)
                 time.sleep(max(0.0, due - time.monotonic()))

@@ -1,13 +1,13 @@
 """The lifecycle base of all nodes.
 
 publishes `status` (NodeStatus: at HEARTBEAT Hz and on every change of level or stop reason; values carry lifecycle
-state, process and counted drops). parameters: the node's schema and `autostart` (bool): come up without a supervisor.
+state, process, scheduling and counted drops). parameters: the node's schema with NodeParameters, and `autostart` (bool):
+come up without a supervisor.
 """
 
 from __future__ import annotations
 
 import functools
-import gc
 import math
 import os
 import signal
@@ -29,12 +29,13 @@ from rclpy.experimental import EventsExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
-from act2goal_ros import shared_memory
+from act2goal_ros import scheduling, shared_memory
 from act2goal_ros.control import presence
 from act2goal_ros.nodes import qos, topics
 from act2goal_ros.nodes.declare import Declared
+from act2goal_ros.nodes.parameters import NodeParameters
 
-P = TypeVar("P")
+P = TypeVar("P", bound=NodeParameters)
 E = TypeVar("E")
 
 HEARTBEAT = 10.0  # Hz
@@ -45,7 +46,7 @@ EXIT_FAILED, EXIT_BUSY = 1, 3
 
 
 def values_of(status: NodeStatus) -> dict[str, str]:
-    """The values of a heartbeat by key: state, pid, machine, instance, since, drops.* and the node's own."""
+    """The values of a heartbeat by key: state, pid, machine, instance, since, scheduling, drops.* and the node's own."""
     return {pair.key: pair.value for pair in status.values}
 
 
@@ -59,11 +60,15 @@ class ManagedNode(LifecycleNode, Generic[P]):
 
     def __init__(self, name: str, schema: type[P], autostart: bool = False) -> None:
         super().__init__(name)
+        if not issubclass(schema, NodeParameters):
+            raise TypeError(f"{schema.__name__} must derive from NodeParameters")
         self.p: P = schema()
         self.is_active = False
         self.fault: Exception | None = None  # set by a callback, it ends the process
         self._owned: list[Any] = []
         self._drops: Counter[str] = Counter()
+        self._refused: dict[str, str] = {}
+        self._scheduling = scheduling.summary()
         self._report = (NodeStatus.STARTING, "not configured", int(StopReason.NONE), dict[str, str]())
         self._report_lock = threading.Lock()
         description = ParameterDescriptor(description="come up without a supervisor", read_only=True)
@@ -134,6 +139,7 @@ class ManagedNode(LifecycleNode, Generic[P]):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             self.p = self._parameters_of_schema.build()
+            self._scheduled(nice=scheduling.renice(self.p.nice), cpus=scheduling.pin(self.p.cpus))
             self.setup()
         except Exception as error:  # noqa: BLE001 - whatever setup raises must leave a node that can be configured again
             self._failed("cannot be configured", error)
@@ -153,13 +159,15 @@ class ManagedNode(LifecycleNode, Generic[P]):
         self.is_active = True
         if self._report[1] == "configured":
             self.report(NodeStatus.OK, "active")
-        gc.collect()
-        gc.freeze()
+        scheduling.hold_garbage(self.p.gc)
+        self._scheduled(realtime_priority=scheduling.realtime(self.p.realtime_priority))
         return TransitionCallbackReturn.SUCCESS
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.is_active = False
         self._quietly(self.halt)
+        self._scheduled(realtime_priority=scheduling.realtime(0))
+        scheduling.release_garbage()
         self.report(NodeStatus.OK, "configured")
         return super().on_deactivate(state)
 
@@ -190,6 +198,14 @@ class ManagedNode(LifecycleNode, Generic[P]):
 
     # private helpers
 
+    def _scheduled(self, **refused: str) -> None:
+        """Takes what the system refused of a parameter, or '': told once in the log, and in every heartbeat."""
+        for parameter, why in refused.items():
+            if why and why != self._refused.get(parameter):
+                self.get_logger().warning(why)
+        self._refused |= refused
+        self._scheduling = "; ".join((scheduling.summary(), *filter(None, self._refused.values())))
+
     def _is_configured(self) -> bool:
         return self._state_machine.current_state[1] in (
             "configuring",
@@ -211,7 +227,7 @@ class ManagedNode(LifecycleNode, Generic[P]):
         )
         status.header.stamp = self.get_clock().now().to_msg()
         drops = {f"drops.{cause}": str(number) for cause, number in self._drops.items()}
-        pairs = {"state": self._state_machine.current_state[1], **self.identity, **values, **drops}
+        pairs = {"state": self._state_machine.current_state[1], **self.identity, "scheduling": self._scheduling, **values, **drops}
         status.values = [KeyValue(key=key, value=value) for key, value in pairs.items()]
         if self.context.ok():
             self._status_publisher.publish(status)

@@ -33,15 +33,14 @@ from act2goal_ros.control.stop import StopReason
 from act2goal_ros.nodes import images, qos, topics
 from act2goal_ros.nodes.base import ManagedNode, run
 from act2goal_ros.nodes.latest import Latest
-from act2goal_ros.nodes.parameters import param
+from act2goal_ros.nodes.parameters import NodeParameters, param
 from act2goal_ros.nodes.trajectories import seconds
 
 LIVE_AGE = 1.0  # s a frame or joint state may be old to count as live
-PROPORTIONS = 0.05  # by which a goal's width/height may differ from the camera's
 
 
 @dataclass(frozen=True, kw_only=True)
-class GoalParameters:
+class GoalParameters(NodeParameters):
     """Parameters of the goal node."""
 
     robot: str = param("ur5e_sim", "", "robot: a file, or a name in config/robots")
@@ -51,6 +50,7 @@ class GoalParameters:
     timeout: float = param(60.0, "s", "a goal not reached by then has failed; 0: never", low=0.0, runtime=True)
     stop_patience: float = param(10.0, "s", "a stop that lasts longer ends the goal", low=0.0, high=3600.0)
     rate: float = param(5.0, "Hz", "feedback and checks of time", low=1.0, high=50.0)
+    crop: bool = param(False, "", "of goal pictures of other proportions, take the middle in those of the camera")
     largest_side: int = param(640, "px", "larger goal pictures are shrunk to this", low=64, high=4096)
     reached_time_to_goal: float = param(1.2, "s", "reached: estimated time to goal, at most", low=0.0, high=10.0)
     reached_progress: float = param(0.0, "", "reached: progress, at least", low=0.0, high=1.0)
@@ -198,7 +198,7 @@ class GoalNode(ManagedNode[GoalParameters]):
 
     def _begin(self, rgb: images.Rgb, source: str, timeout: float) -> str:
         """Makes the picture the goal and returns its id. Raises ImageError when it cannot be."""
-        self._check(rgb)
+        rgb = self._checked(rgb)
         goal_id, before = self._pursuit.begin(self._time(), timeout)
         self._answer(before)
         self._goal = Goal(
@@ -210,7 +210,8 @@ class GoalNode(ManagedNode[GoalParameters]):
         self.report(NodeStatus.OK, f"pursued: {source}")
         return goal_id
 
-    def _check(self, rgb: images.Rgb) -> None:
+    def _checked(self, rgb: images.Rgb) -> images.Rgb:
+        """The picture in the camera's proportions."""
         if not self._open:
             raise images.ImageError("the goal node is not active")
         if refusal := self._pursuit.refusal():
@@ -218,12 +219,15 @@ class GoalNode(ManagedNode[GoalParameters]):
         images.check_size(rgb.shape[1], rgb.shape[0])
         live = self._frame.get(LIVE_AGE)
         if live is None or not live.height or not live.width:
-            return
-        if abs(rgb.shape[1] * live.height / (rgb.shape[0] * live.width) - 1.0) > PROPORTIONS:
-            raise images.ImageError(
-                f"goal of {rgb.shape[1]} × {rgb.shape[0]} pixels, the camera gives {live.width} × {live.height}: "
-                f"proportions may differ by {PROPORTIONS:.0%}"
-            )
+            return rgb
+        size = (live.height, live.width)
+        if self.p.crop:
+            rgb = images.middle(rgb, size)
+        try:
+            images.check_aspect(rgb, size, "the camera")
+        except images.ImageError as error:
+            raise images.ImageError(f"{error}; crop:=true takes the middle") from None
+        return rgb
 
     def _refuse(self, why: str) -> str:
         self.count("bad_goal")

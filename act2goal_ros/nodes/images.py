@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from act2goal_ros.data.pictures import ImageError, Rgb, check_size, decode, load, shrink
+from act2goal_ros.data.pictures import ImageError, Rgb, check_aspect, check_size, decode, load, middle, middle_square, shrink
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import Image
     from std_msgs.msg import Header
 
-__all__ = ["ImageError", "Rgb", "check_size", "decode", "load", "shrink", "to_message", "to_rgb"]
+__all__ = [
+    "ImageError", "Rgb", "check_aspect", "check_for_model", "check_size", "decode", "load", "middle", "middle_square", "shrink",
+    "to_message", "to_rgb",
+]  # fmt: skip
+
+EDGE = "source topic:<name>, output_size; docs/realtime.md"
 
 # encoding: (channels, order of R, G, B within them)
 ENCODINGS: dict[str, tuple[int, tuple[int, int, int]]] = {
@@ -46,6 +51,17 @@ def to_rgb(message: Image) -> Rgb:
         .reshape(height, width, channels)
     )
     return pixels if message.encoding == "rgb8" else np.ascontiguousarray(pixels[:, :, order])
+
+
+def check_for_model(rgb: Rgb, wanted: tuple[int, int]) -> None:
+    """Raises ImageError when a camera frame is smaller than the model's (height, width) or of other proportions."""
+    height, width = rgb.shape[:2]
+    if height < wanted[0] or width < wanted[1]:
+        raise ImageError(f"image of {width} × {height} pixels, the model needs at least {wanted[1]} × {wanted[0]}")
+    try:
+        check_aspect(rgb, wanted, "the model")
+    except ImageError as error:
+        raise ImageError(f"{error}; the camera node can cut and scale them ({EDGE})") from None
 
 
 def to_message(rgb: Rgb, header: Header | None = None) -> Image:

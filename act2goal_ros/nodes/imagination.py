@@ -21,11 +21,10 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import Image
 
 from act2goal_ros import paths
-from act2goal_ros.control.niceness import give_way
 from act2goal_ros.control.planner import VARIANTS, MadePlan, Meter, Planner, PlanSchedule, Worker
 from act2goal_ros.nodes import images, qos, topics
 from act2goal_ros.nodes.base import ManagedNode, run
-from act2goal_ros.nodes.parameters import param
+from act2goal_ros.nodes.parameters import NodeParameters, niceness, param
 from act2goal_ros.serving import BACKENDS
 from act2goal_ros.serving.bundle import ModelBundle
 
@@ -34,7 +33,7 @@ PICTURES = ("*.png", "*.jpg", "*.jpeg")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImaginationParameters:
+class ImaginationParameters(NodeParameters):
     """Parameters of the imagination node."""
 
     model: str = param("act2goal-tiny", "", "name in models/ or path of a model's folder")
@@ -46,7 +45,7 @@ class ImaginationParameters:
     seed: int = param(-1, "", "of the first plan's noise, counted up from there; -1: drawn", low=-1, high=2**31 - 1)
     variant: str = param("normal", "", "for studies: what of the plan reaches the policy", choices=VARIANTS)
     other_goals: str = param("", "", "folder of other episodes' goal pictures, for variant other_goal")
-    nice: int = param(5, "", "added to the process's niceness: imagination gives way to the policy", low=0, high=19)
+    nice: int = niceness(5)
 
 
 class ImaginationNode(ManagedNode[ImaginationParameters]):
@@ -57,7 +56,6 @@ class ImaginationNode(ManagedNode[ImaginationParameters]):
         self._worker: Worker | None = None
 
     def setup(self) -> None:
-        give_way(self.p.nice)
         self._bundle = ModelBundle.load(paths.model(self.p.model))
         imagination = self._bundle.imagination(self.p.backend, self.p.threads)
         self.get_logger().info(str(imagination.served))
@@ -129,8 +127,11 @@ class ImaginationNode(ManagedNode[ImaginationParameters]):
         self._schedule.made(self.now())
         try:
             if goal.goal_id != self._planner.goal_id:
-                self._planner.set_goal(goal.goal_id, images.to_rgb(goal.image))
+                shown = images.to_rgb(goal.image)
+                images.check_aspect(shown, self._bundle.image_size, "the model")
+                self._planner.set_goal(goal.goal_id, shown)
             picture = images.to_rgb(frame)
+            images.check_for_model(picture, self._bundle.image_size)
         except images.ImageError as error:
             which = "goal" if goal.goal_id != self._planner.goal_id else "camera"
             self._drop("bad_image", f"{which} picture: {error}", StopReason.NONE)

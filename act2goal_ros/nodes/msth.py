@@ -22,7 +22,7 @@ from act2goal_ros.control.progress import Floats, GoalProgress, ProgressError, P
 from act2goal_ros.control.rehash import Hashed, KnownPlan, Rehasher, RehashLimits
 from act2goal_ros.nodes import qos, topics
 from act2goal_ros.nodes.base import ManagedNode, run
-from act2goal_ros.nodes.parameters import param
+from act2goal_ros.nodes.parameters import NodeParameters, param
 from act2goal_ros.serving.bundle import ModelBundle
 
 REPORT_PERIOD = 0.5  # s
@@ -30,7 +30,7 @@ CLOCK_JUMP = 0.5  # s a live frame may be older than the plan's before the clock
 
 
 @dataclass(frozen=True, kw_only=True)
-class MsthParameters:
+class MsthParameters(NodeParameters):
     """Parameters of the msth node."""
 
     model: str = param("act2goal-tiny", "", "name in models/ or path of a model's folder")

@@ -4,10 +4,10 @@ A schema is the only description of a node's parameters: declarations, checks, c
 follow from it.
 
     @dataclass(frozen=True, kw_only=True)
-    class PolicyParameters:
+    class PolicyParameters(NodeParameters):
         command_rate: float = param(50.0, "Hz", "commands a second", low=10.0, high=250.0)
 
-Supported types: bool, int, float, str, tuple[float, ...], tuple[str, ...]. A schema may check several fields together
+Supported types: bool, int, float, str, tuple[int, ...], tuple[float, ...], tuple[str, ...]. A schema may check several fields together
 in __post_init__ by raising ValueError.
 """
 
@@ -29,6 +29,7 @@ TYPES: dict[Any, str] = {
     int: "int",
     float: "float",
     str: "str",
+    tuple[int, ...]: "list of int",
     tuple[float, ...]: "list of float",
     tuple[str, ...]: "list of str",
 }
@@ -72,10 +73,10 @@ class Spec:
 
         Raises ParameterError when type or range do not fit.
         """
-        if self.type in (tuple[float, ...], tuple[str, ...]):
+        if typing.get_origin(self.type) is tuple:
             if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
                 raise self._wrong_type(value)
-            element = float if self.type == tuple[float, ...] else str
+            element = typing.get_args(self.type)[0]
             return tuple(self._scalar(item, element) for item in value)
         return self._scalar(value, self.type)
 
@@ -128,6 +129,24 @@ def param(
         "runtime": runtime,
     }
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def niceness(default: int) -> Any:
+    """The field `nice` of a schema, for a node that gives way to others."""
+    text = "added to the niceness the process begins with; less than 0 where the system permits it"
+    return param(default, "", text, low=-20, high=19)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NodeParameters:
+    """What every node has: the schemas of all nodes derive from it."""
+
+    nice: int = niceness(0)
+    realtime_priority: int = param(
+        0, "", "while active, SCHED_FIFO for the thread of the callbacks, where the system permits it; 0: off", low=0, high=99
+    )
+    cpus: tuple[int, ...] = param((), "", "the process stays on these; none: all it was given", low=0, high=1023)
+    gc: bool = param(True, "", "collect reference cycles while active; false: only when activated")
 
 
 def specs(schema: type[Any]) -> dict[str, Spec]:

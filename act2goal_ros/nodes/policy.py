@@ -44,8 +44,8 @@ from act2goal_ros.nodes import qos, topics, trajectories
 from act2goal_ros.nodes.adapters import AdapterInlet
 from act2goal_ros.nodes.base import ManagedNode, run
 from act2goal_ros.nodes.gripper import make_gripper
-from act2goal_ros.nodes.images import ImageError, to_rgb
-from act2goal_ros.nodes.parameters import param
+from act2goal_ros.nodes.images import ImageError, check_for_model, to_rgb
+from act2goal_ros.nodes.parameters import NodeParameters, niceness, param
 from act2goal_ros.nodes.peer import Peer
 from act2goal_ros.nodes.replacement import UNKNOWN, Replacement
 from act2goal_ros.serving import BACKENDS
@@ -56,9 +56,10 @@ SPLICE_LEAD = 0.02  # s; a splice that arrives after its stamp shifts all that f
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolicyParameters:
+class PolicyParameters(NodeParameters):
     """Parameters of the policy node."""
 
+    nice: int = niceness(-10)
     robot: str = param("ur5e_sim", "", "robot: a file, or a name in config/robots")
     model: str = param("act2goal-tiny", "", "name in models/ or path of a model's folder")
     backend: str = param("auto", "", "what runs the networks; auto: the best that works", choices=BACKENDS)
@@ -105,7 +106,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         messages.warm_up(bundle, self._policy)
         self._worker = InferenceWorker(self._policy, self._encoded, self._inferred, self._inference_failed)
         AdapterInlet(self, self._policy, bundle)
-        self._rates, self._said, self._beats = messages.Rates(), None, 0
+        self._rates, self._said, self._beats = messages.Rates(1.0 / self.p.command_rate), None, 0
         self._last_frame = -1e9
         self._controller_state = b""
         self._gripper = make_gripper(self, robot.gripper)
@@ -141,7 +142,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             return
         try:
             image = to_rgb(message)
-            messages.check_size(image, self._image_size)
+            check_for_model(image, self._image_size)
         except ImageError as error:
             inputs.bad_image(f"{self._robot.camera.topic}: {error}")
             return
@@ -236,7 +237,6 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             self._tick()
 
     def _tick(self) -> None:
-        self._rates.tick(time.monotonic(), 1.0 / self.p.command_rate)
         inputs = self._executive.inputs
         if self._supervisor.heard and not self._supervisor.lost:
             inputs.peer_lost("")
@@ -253,6 +253,8 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         if decision.trajectory is not None:
             self._trajectory.publish(trajectories.to_message(decision.trajectory, self._robot.joint_names))
             self._rates.command(time.monotonic())
+        else:
+            self._rates.no_command()
         if decision.gripper is not None:
             self._gripper.command(decision.gripper, time.monotonic())
 

@@ -24,12 +24,10 @@ from act2goal_ros.control.inputs import ControllerReport
 from act2goal_ros.control.planbook import Selected
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stop import StopReason
-from act2goal_ros.control.watchdog import Durations, Rate
-from act2goal_ros.nodes.images import ImageError
+from act2goal_ros.control.watchdog import Durations, Periods, Rate
 from act2goal_ros.nodes.trajectories import seconds
 from act2goal_ros.serving.bundle import ModelError
 
-ASPECT = 0.02  # how far an image's aspect ratio may be off the model's
 FINE = (StopReason.NONE, StopReason.NO_GOAL, StopReason.GOAL_REACHED, StopReason.CANCELED)
 WHY_NOT = {
     Goal.NONE: (StopReason.NO_GOAL, "no goal"),
@@ -40,13 +38,13 @@ WHY_NOT = {
 
 
 class Rates:
-    """What the node counts: chunks, commands, durations and missed ticks."""
+    """What the node counts: chunks, commands, durations; missed frames, and missed periods (s) of commands."""
 
-    def __init__(self) -> None:
+    def __init__(self, period: float) -> None:
         self.chunks, self.commands = Rate(), Rate()
         self.inference = Durations()
-        self.ticks = self.missed = self.sent = self.late = self.chunk_id = 0
-        self._last_tick: float | None = None
+        self.periods = Periods(period)
+        self.ticks = self.missed = self.sent = self.chunk_id = 0
 
     def next_chunk(self) -> int:
         """Number of a new chunk."""
@@ -63,12 +61,11 @@ class Rates:
         """A trajectory was sent."""
         self.sent += 1
         self.commands.event(now)
+        self.periods.published(now)
 
-    def tick(self, now: float, period: float) -> None:
-        """The command timer ticked; more than a period late counts."""
-        if self._last_tick is not None and now - self._last_tick > 2 * period:
-            self.late += 1
-        self._last_tick = now
+    def no_command(self) -> None:
+        """There was nothing to send."""
+        self.periods.pause()
 
 
 def check_joints(bundle: Any, robot: RobotConfig) -> None:
@@ -76,15 +73,6 @@ def check_joints(bundle: Any, robot: RobotConfig) -> None:
     if tuple(bundle.joint_names) != robot.joint_names:
         has, wants = ", ".join(robot.joint_names), ", ".join(bundle.joint_names)
         raise ModelError(f"model {bundle.name} is for joints {wants}; robot {robot.name} has {has}")
-
-
-def check_size(image: NDArray[np.uint8], wanted: tuple[int, int]) -> None:
-    """Raises ImageError when an image is smaller than the model's (height, width) or of another aspect ratio."""
-    height, width = image.shape[:2]
-    if height < wanted[0] or width < wanted[1]:
-        raise ImageError(f"image of {width} × {height} pixels, the model needs at least {wanted[1]} × {wanted[0]}")
-    if abs(width * wanted[0] / (height * wanted[1]) - 1) > ASPECT:
-        raise ImageError(f"image of {width} × {height} pixels, the model needs the aspect of {wanted[1]} × {wanted[0]}")
 
 
 def warm_up(bundle: Any, policy: Any) -> None:
@@ -175,7 +163,7 @@ def control_status(executive: Executive, rates: Rates, policy: Any, drops: Count
         message.chunk_age, message.queue_s = now - newest.stamp, max(newest.end - now, 0.0)
     message.scaling = executive.stream.scaling
     message.ticks, message.missed_ticks, message.commands = rates.ticks, rates.missed, rates.sent
-    counted = {**drops, "command_tick_late": rates.late}
+    counted = {**drops, "command_missed": rates.periods.missed}
     message.drops = [KeyValue(key=cause, value=str(number)) for cause, number in counted.items()]
     message.commanded_positions, message.commanded_velocities = _floats("d", q), _floats("d", qd)
     message.commanded_gripper = executive.gripper
@@ -194,7 +182,8 @@ def heartbeat(decision: Decision, rates: Rates) -> tuple[int, str, int, dict[str
     monotonic = time.monotonic()
     values = {"tick_hz": f"{rates.chunks.hz(monotonic):.1f}", "command_hz": f"{rates.commands.hz(monotonic):.1f}"}
     values["tick_ms_p99"] = f"{1e3 * rates.inference.percentile(99):.1f}"
-    return level, text, int(decision.reason), {**values, "missed_ticks": str(rates.missed)}
+    counted = {"missed_ticks": rates.missed, "command_periods": rates.periods.count, "command_missed": rates.periods.missed}
+    return level, text, int(decision.reason), values | {key: str(number) for key, number in counted.items()}
 
 
 def _floats(kind: str, values: NDArray[Any]) -> array.array[Any]:

@@ -5,6 +5,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 SENSOR = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT, durability=DurabilityPolicy.VOLATILE)
 """Camera frames, joint states, latents: only the newest counts, a lost one is not sent again."""
 
+EDGE = QoSProfile(depth=4, reliability=ReliabilityPolicy.BEST_EFFORT, durability=DurabilityPolicy.VOLATILE)
+"""Large frames of a camera's driver: a stall of one or two of their periods loses none; then the newest wins and is counted."""
+
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """Goal, plan, stop, adapter: who comes late still gets the last one."""
 

@@ -36,14 +36,13 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Bool, Float64
 from trajectory_msgs.msg import JointTrajectory
 
-from act2goal_ros.control.niceness import give_way
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.data.bag import Topic
 from act2goal_ros.data.recording import MB, Recorder, RecorderLimits
 from act2goal_ros.data.rollout import OUTCOME, default_root, new_name
 from act2goal_ros.nodes import qos, topics
 from act2goal_ros.nodes.base import ManagedNode, run
-from act2goal_ros.nodes.parameters import param
+from act2goal_ros.nodes.parameters import NodeParameters, niceness, param
 
 REPORT_PERIOD = 1.0  # s
 OUTCOMES = {Goal.NONE: "withdrawn", Goal.REACHED: "reached", Goal.CANCELED: "canceled", Goal.FAILED: "failed"}
@@ -53,7 +52,7 @@ LAST = {topics.SIM_STATE: SimState, topics.PROGRESS: Progress}  # whose last mes
 
 
 @dataclass(frozen=True, kw_only=True)
-class RolloutsParameters:
+class RolloutsParameters(NodeParameters):
     """Parameters of the rollouts node."""
 
     enabled: bool = param(True, "", "record; false leaves the node up and the disk alone", runtime=True)
@@ -70,7 +69,7 @@ class RolloutsParameters:
         "",
         "topics not recorded; seed and model hash regenerate plan_features",
     )
-    nice: int = param(5, "", "added to the process's niceness: recording gives way to control", low=0, high=19)
+    nice: int = niceness(5)
 
 
 class RolloutsNode(ManagedNode[RolloutsParameters]):
@@ -82,7 +81,6 @@ class RolloutsNode(ManagedNode[RolloutsParameters]):
 
     def setup(self) -> None:
         robot = RobotConfig.load(self.p.robot)
-        give_way(self.p.nice)
         self._goal_id = self._ended = ""
         self._began = 0.0
         self._frames = 0

@@ -28,7 +28,7 @@ from act2goal_ros.nodes import images, qos, topics
 from act2goal_ros.nodes.base import ManagedNode, run
 from act2goal_ros.nodes.controller_server import ControllerServer, numbers, stamp
 from act2goal_ros.nodes.gripper_server import GripperServer
-from act2goal_ros.nodes.parameters import param
+from act2goal_ros.nodes.parameters import NodeParameters, param
 from act2goal_ros.sim.realtime import STEP, Joints, LiveArm, Picture, Rates, Scene
 
 REPORT_PERIOD = 1.0  # s
@@ -36,7 +36,7 @@ SLOW = 0.98  # real-time factor below which the node warns
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimulatedArmParameters:
+class SimulatedArmParameters(NodeParameters):
     """Parameters of the simulated arm."""
 
     robot: str = param("ur5e_sim", "", "name or path of a file in config/robots: joints, controller, gripper, camera")

@@ -35,7 +35,7 @@ from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stop import StopReason
 from act2goal_ros.nodes import qos, topics, trajectories
 from act2goal_ros.nodes.base import ManagedNode, run, values_of
-from act2goal_ros.nodes.parameters import param
+from act2goal_ros.nodes.parameters import NodeParameters, param
 
 SETTLE = 0.7  # s in which another supervisor of the namespace is heard before anything is driven
 STAMPED = 12  # bytes at the head of a serialized heartbeat: encapsulation and stamp
@@ -47,7 +47,7 @@ TRANSITIONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class SupervisorParameters:
+class SupervisorParameters(NodeParameters):
     """Parameters of the supervisor."""
 
     robot: str = param("ur5e_sim", "", "robot: a file, or a name in config/robots")

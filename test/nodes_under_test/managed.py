@@ -18,13 +18,13 @@ from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.trajectory import Trajectory
 from act2goal_ros.nodes import qos, topics, trajectories
 from act2goal_ros.nodes.base import ManagedNode, run
-from act2goal_ros.nodes.parameters import param
+from act2goal_ros.nodes.parameters import NodeParameters, param
 
 ROBOT = RobotConfig.load("ur5e_sim")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlainParameters:
+class PlainParameters(NodeParameters):
     """Parameters of the plain node."""
 
     gain: float = param(1.0, "rad/s", "speed of the motion", low=0.0, high=3.0, runtime=True)

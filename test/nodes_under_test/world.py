@@ -25,7 +25,7 @@ from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryCon
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.nodes import images, qos, topics
 from act2goal_ros.nodes.base import ManagedNode, run
-from act2goal_ros.nodes.parameters import param
+from act2goal_ros.nodes.parameters import NodeParameters, param
 from act2goal_ros.nodes.trajectories import seconds
 
 ROBOT = RobotConfig.load("ur5e_sim")
@@ -35,7 +35,7 @@ VALID = 1.5  # s
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorldParameters:
+class WorldParameters(NodeParameters):
     """Parameters of the world."""
 
     clock: bool = param(False, "", "publish /clock, which the fault clock_back sets back by 5 s")
