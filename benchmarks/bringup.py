@@ -12,13 +12,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import psutil
+import results
 from graph_client import GraphClient, Reference
 from tqdm import tqdm
 
@@ -28,7 +28,6 @@ from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.learning.statistics import paired_difference, summary
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "results"
 BRAKING_BY, STOPPED_BY, LONGEST_GAP, STILL = 0.1, 0.9, 0.06, 1e-3  # s after a kill; s; rad/s
 KILL_PERIOD = 15.0  # s; the launcher gives up on a node that ends 5 times within 60 s
 DURATION = 10.0  # s: OGBench's 200 steps of 0.05 s
@@ -175,20 +174,9 @@ def start_to_motion() -> float:
     return seconds
 
 
-def hardware() -> str:
-    """Processor, cores, memory, GPU."""
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
-    return f"{os.cpu_count()} cores of {model}, {psutil.virtual_memory().total / 2**30:.0f} GiB, no GPU"
-
-
 def write(values: dict[str, Any]) -> None:
     """Merges into docs/results/bringup.json."""
-    path = RESULTS / "bringup.json"
-    result = dict.fromkeys(KEYS) | (json.loads(path.read_text()) if path.exists() else {})
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
-    result |= values | {"hardware": hardware(), "commit": commit, "date": date.today().isoformat()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    results.merge("bringup", dict.fromkeys(KEYS) | results.load("bringup") | values | results.origin())
     click.echo(json.dumps(values, indent=2))
 
 

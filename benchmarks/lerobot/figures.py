@@ -116,14 +116,14 @@ def delays(observations: Sequence[Mapping[str, float]], frames: Array) -> dict[s
 def summary(raw: Mapping[str, Any], trace: Array, frames: Array, period: float) -> dict[str, Any]:
     """One side's rows. `raw` has `period` (s, its own control period) and `episodes`; `period` is LeRobot's.
 
-    An episode has `task`, `seed`, `success`, `begin`, `end`, `commands` (arrivals), `chunks` (how many), `observations`,
-    `border_steps` and, where the servos hold what they are told, `actions` (K, J).
+    An episode has `task`, `seed`, `success`, `begin`, `end`, `commands` (when they were sent), `chunks` (how many),
+    `observations`, `border_steps` and, where the servos hold what they are told, `actions` (K, J).
     """
     episodes = [e for e in raw["episodes"] if e["commands"]]
     parts = [window(trace, e["begin"] + SETTLED, e["end"]) for e in episodes]
     sent = [np.array([t for t in e["commands"] if e["begin"] <= t <= e["end"]]) for e in episodes]
     seconds = sum(e["end"] - e["begin"] for e in episodes)
-    slow = [np.array(e["actions"]) if "actions" in e else resampled(p[:, 0], p[:, 1:], period) for e, p in zip(episodes, parts, strict=True)]
+    slow = [_at_control_rate(e, part, period) for e, part in zip(episodes, parts, strict=True)]
     return {
         "episodes": len(raw["episodes"]),
         "successes": sum(bool(e["success"]) for e in raw["episodes"]),
@@ -139,6 +139,10 @@ def summary(raw: Mapping[str, Any], trace: Array, frames: Array, period: float) 
         "real_time_factor": sum(len(p) for p in parts) * STEP / max(sum(p[-1, 0] - p[0, 0] + STEP for p in parts if len(p)), 1e-9),
         **delays([o for e in episodes for o in e["observations"]], frames),
     }
+
+
+def _at_control_rate(episode: Mapping[str, Any], part: Array, period: float) -> Array:
+    return np.array(episode["actions"]) if "actions" in episode else resampled(part[:, 0], part[:, 1:], period)
 
 
 def ratios(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, float | None]:

@@ -35,7 +35,7 @@ IMAGE = f"{OBS_IMAGES}.{CAMERA}"
 @PreTrainedConfig.register_subclass("act2goal")
 @dataclass
 class OnnxConfig(PreTrainedConfig):
-    """Called so that LeRobot finds OnnxPolicy. `bundle`: folder of the model; `period`: s between rows; `log`: file that gets a line for every chunk."""
+    """LeRobot finds OnnxPolicy by this name. `bundle`: folder of the model; `period`: s between rows; `log`: file with a line a chunk."""
 
     bundle: str = ""
     period: float = 1 / 30

@@ -211,9 +211,7 @@ def main() -> None:
     (folder / "theirs.json").write_text(json.dumps(raw))
 
 
-def _episode(
-    arguments: argparse.Namespace, folder: Path, slots: Slots, arm: subprocess.Popen[str], job: str, port: int
-) -> dict[str, Any]:
+def _episode(arguments: argparse.Namespace, folder: Path, slots: Slots, arm: subprocess.Popen[str], job: str, port: int) -> dict[str, Any]:
     task, seed = job.split(":")
     goal = folder / f"goal-{task}-{seed}.png"
     config = RobotClientConfig(

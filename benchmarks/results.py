@@ -1,0 +1,37 @@
+"""Where the figures of the benchmarks go: docs/results/*.json, a part's figures replacing its older ones."""
+
+import json
+import os
+import subprocess
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+
+
+def hardware() -> str:
+    """Processor, cores, memory, GPU."""
+    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
+    return f"{os.cpu_count()} cores of {model}, {psutil.virtual_memory().total / 2**30:.0f} GiB, no GPU"
+
+
+def origin() -> dict[str, str]:
+    """Hardware, commit and date of what is measured now."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
+    return {"hardware": hardware(), "commit": commit, "date": date.today().isoformat()}
+
+
+def load(name: str) -> dict[str, Any]:
+    """docs/results/<name>.json; empty where there is none."""
+    path = RESULTS / f"{name}.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def merge(name: str, values: dict[str, Any]) -> None:
+    """Into docs/results/<name>.json; other keys stay."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(load(name) | values, indent=2) + "\n")
