@@ -105,8 +105,9 @@ def lerobot(result: dict[str, Any]) -> str:
     return "\n".join([
         "", "## Beside LeRobot's asynchronous inference", "",
         f"{result.get('hardware', 'hardware not recorded')}; commit {result.get('commit')}, {result.get('date')}.", "",
-        "LeRobot's PolicyServer and RobotClient over loopback with the same network, tasks, seeds and simulated arm; from the first "
-        "command to success, or to the end. Three numbers are p50 / p99 / max. The definitions, the same for both: benchmarks/lerobot/figures.py.",
+        "LeRobot's PolicyServer and RobotClient over loopback with the same network, tasks, seeds and simulated arm; from the "
+        "first command to success, or to the end. Three numbers are p50 / p99 / max. The definitions, the same for both: "
+        "benchmarks/lerobot/figures.py.",
         "", *lerobot_table(result), "", "Command:", "", f"- `{result.get('command')}`", "",
     ])  # fmt: skip
 

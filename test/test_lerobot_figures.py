@@ -90,6 +90,13 @@ def test_splices_are_judged_by_what_the_former_trajectory_says_there() -> None:
     assert steps == pytest.approx([0.0, 0.03], abs=1e-9)
 
 
+def test_a_step_where_the_new_part_of_a_command_begins_counts() -> None:
+    jumping = trace_of(lambda t: 0.4 * t + (0.03 if t > 0.10999 else 0.0))
+    commands = [(100.0, line(100.0, 0.0, 0.4)), (100.095, line(100.1, 0.04, 0.4))]
+    assert figures.splice_steps(commands, jumping) == pytest.approx([0.0], abs=1e-9)
+    assert figures.splice_steps(commands, jumping, lead=0.01) == pytest.approx([0.03], abs=1e-9)
+
+
 def test_delays_leave_out_the_network_and_rendering() -> None:
     frames = np.array([[100.0, 100.005], [100.04, 100.047]])
     seen = {"stamp": 100.04, "command": 100.07, "in_force": 100.08, "network_s": 0.018}

@@ -4,7 +4,7 @@ An episode counts from its first command until OGBench's success, or to its end.
 in rad. Set-points are those the servos got, one every physics step (2 ms), recorded in the arm by the same code on both sides.
 
 - delay: from the instant of the simulated state that a frame shows until the first command made from it has arrived at the
-  arm. `in_force`: until the servos get the first set-point of it (ours sends set-points that lie `lead` = 10 ms ahead).
+  arm. `in_force`: until the servos get the first set-point of it (what is new in our commands lies `lead` = 10 ms ahead).
 - overhead: delay − network − rendering. Network: the seconds that the networks took for this chunk, measured around their
   calls where they run; on LeRobot's side with the plan where one was due, as it is made there. Rendering: until the frame was
   there, measured in the arm.
@@ -68,16 +68,18 @@ def displacement(executed: Array, before: Array | None, held: Array) -> float:
     return float(np.abs(executed - (held if before is None else before)).max())
 
 
-def splice_steps(commands: Sequence[tuple[float, Any]], trace: Array) -> list[float]:
-    """Border steps of trajectories that replace each other: |set-point − what the former one says| in the first step of the latter.
+def splice_steps(commands: Sequence[tuple[float, Any]], trace: Array, lead: float = 0.0) -> list[float]:
+    """Border steps of trajectories that replace each other: |set-point − what the former one says|, largest of two instants.
 
+    Those are the first servo periods after the latter has replaced the former, and after what is new in it, `lead` s later.
     `commands` are (arrival, Trajectory) in order, `trace` (N, 1 + J) times and set-points.
     """
     found = []
     for (_, former), (arrival, latter) in zip(commands, commands[1:], strict=False):
-        row = int(np.searchsorted(trace[:, 0], max(arrival, latter.start))) + 1
-        if row < len(trace):
-            found.append(float(np.abs(trace[row, 1:] - former.sample(float(trace[row, 0]))[0]).max()))
+        instants = (max(arrival, latter.start), max(arrival, latter.start + lead))
+        rows = trace[[row for row in np.searchsorted(trace[:, 0], instants) + 1 if row < len(trace)]]
+        if len(rows):
+            found.append(max(float(np.abs(row[1:] - former.sample(float(row[0]))[0]).max()) for row in rows))
     return found
 
 

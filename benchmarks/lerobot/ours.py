@@ -29,7 +29,8 @@ from act2goal_ros.nodes import qos, topics  # noqa: E402
 from act2goal_ros.nodes.trajectories import from_message, seconds  # noqa: E402
 
 COMMAND_PERIOD = 0.02  # s, config/policy.yaml
-UNMEASURED = 0.3  # s after the first command in which control_status tells no delays yet
+LEAD = 0.01  # s from a command's start to what is new in it: the policy's default
+UNMEASURED = 0.3  # s after a start in which control_status tells no delays yet
 EVERY = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
 
 
@@ -49,6 +50,7 @@ class Ear:
 
     def __init__(self, client: GraphClient) -> None:
         self.heard = Heard()
+        self._started: float | None = None
         robot = RobotConfig.load("ur5e_sim")
         self._names = robot.joint_names
         client.create_subscription(JointTrajectory, robot.controller.joint_trajectory_topic, self._on_command, EVERY)
@@ -66,9 +68,13 @@ class Ear:
         self.heard.inferences[seconds(message.header.stamp)] = 1e-3 * message.inference_ms
 
     def _on_status(self, message: ControlStatus, info: MessageInfo) -> None:
-        if message.state == ControlStatus.RUNNING:
-            stamp = seconds(message.header.stamp)
-            self.heard.running.append(1e-9 * info["source_timestamp"])
+        if message.state != ControlStatus.RUNNING:
+            self._started = None
+            return
+        published, stamp = 1e-9 * info["source_timestamp"], seconds(message.header.stamp)
+        self.heard.running.append(published)
+        self._started = published if self._started is None else self._started
+        if published > self._started + UNMEASURED:
             self.heard.followed[stamp] = stamp + 1e-3 * message.delay_ms
 
     def _on_sim(self, message: SimState) -> None:
@@ -90,7 +96,7 @@ def episode_row(heard: Heard, task: str, seed: int, length: float, trace: np.nda
     return row | {
         "begin": begin, "end": end, "commands": [published for published, _, _ in within],
         "chunks": sum(begin <= stamp <= end for stamp in heard.inferences),
-        "border_steps": splice_steps([(arrived, trajectory) for _, arrived, trajectory in within], part),
+        "border_steps": splice_steps([(arrived, trajectory) for _, arrived, trajectory in within], part, LEAD),
         "observations": _observations(heard, within, begin, end),
     }  # fmt: skip
 
@@ -100,10 +106,10 @@ def _observations(heard: Heard, commands: list[tuple[float, float, Trajectory]],
     published = np.array([command[0] for command in commands])
     for stamp, followed in heard.followed.items():
         index = int(np.searchsorted(published, followed - SAME))
-        if not begin + UNMEASURED < followed < end or index == len(commands) or stamp not in heard.inferences:
+        if not begin < followed < end or index == len(commands) or stamp not in heard.inferences:
             continue
         _, arrived, trajectory = commands[index]
-        taken = {"command": arrived, "in_force": max(arrived, trajectory.start), "network_s": heard.inferences[stamp]}
+        taken = {"command": arrived, "in_force": max(arrived, trajectory.start + LEAD), "network_s": heard.inferences[stamp]}
         found.append({"stamp": stamp, **taken})
     return found
 
