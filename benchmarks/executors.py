@@ -17,7 +17,6 @@ from typing import Any
 import click
 import numpy as np
 import rclpy
-from bringup import hardware
 from control_msgs.msg import JointTrajectoryControllerState
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
@@ -25,6 +24,7 @@ from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
+from results import hardware
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 

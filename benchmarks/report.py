@@ -1,10 +1,12 @@
 """Makes docs/benchmarks.md from docs/results/*.json, so that no figure is typed by hand."""
 
-import json
 import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from lerobot_table import table as lerobot_table
+from results import load
 
 ROOT = Path(__file__).resolve().parent.parent
 SUCCESS_ROWS = {
@@ -96,12 +98,25 @@ def bringup(result: dict[str, Any]) -> str:
     ])
 
 
+def lerobot(result: dict[str, Any]) -> str:
+    """The page's section on the key `lerobot` of docs/results/realtime.json; nothing where it was not measured."""
+    if not result:
+        return ""
+    return "\n".join([
+        "", "## Beside LeRobot's asynchronous inference", "",
+        f"{result.get('hardware', 'hardware not recorded')}; commit {result.get('commit')}, {result.get('date')}.", "",
+        "LeRobot's PolicyServer and RobotClient over loopback with the same network, tasks, seeds and simulated arm; from the "
+        "first command to success, or to the end. Three numbers are p50 / p99 / max. The definitions, the same for both: "
+        "benchmarks/lerobot/figures.py.",
+        "", *lerobot_table(result), "", "Command:", "", f"- `{result.get('command')}`", "",
+    ])  # fmt: skip
+
+
 def page() -> str:
     """docs/benchmarks.md."""
-    path = ROOT / "docs" / "results" / "bringup.json"
-    result = json.loads(path.read_text()) if path.exists() else {}
+    result, realtime = load("bringup"), load("realtime")
     head = "# Benchmarks\n\nMade by `python benchmarks/report.py` from docs/results/. A figure that was not measured says so.\n\n"
-    return head + bringup(result)
+    return head + bringup(result) + lerobot(realtime.get("lerobot", {}))
 
 
 def main() -> None:

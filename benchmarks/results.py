@@ -1,4 +1,4 @@
-"""Results of benchmarks on disk: docs/results/<name>.json, each part merged into what is there, with hardware, commit and date."""
+"""Where the figures of the benchmarks go: docs/results/*.json, a part's figures replacing its older ones."""
 
 import json
 import os
@@ -22,6 +22,24 @@ def hardware() -> str:
     return f"{os.cpu_count()} cores of {model}, {psutil.virtual_memory().total / 2**30:.0f} GiB, no GPU"
 
 
+def origin() -> dict[str, str]:
+    """Hardware, commit and date of what is measured now."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
+    return {"hardware": hardware(), "commit": commit, "date": date.today().isoformat()}
+
+
+def load(name: str) -> dict[str, Any]:
+    """docs/results/<name>.json; empty where there is none."""
+    path = RESULTS / f"{name}.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def merge(name: str, values: dict[str, Any]) -> None:
+    """Into docs/results/<name>.json; other keys stay."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(load(name) | values, indent=2) + "\n")
+
+
 def command(part: str) -> dict[str, str]:
     """The command that runs this part, by the key it is kept under; no folder of this machine in it."""
     arguments = " ".join(Path(argument).name if argument.startswith("/") else argument for argument in sys.argv[1:])
@@ -29,11 +47,6 @@ def command(part: str) -> dict[str, str]:
 
 
 def write(name: str, keys: Iterable[str], values: dict[str, Any]) -> None:
-    """Merges into docs/results/<name>.json; what was not measured yet is null."""
-    path = RESULTS / f"{name}.json"
-    result = dict.fromkeys(keys) | (json.loads(path.read_text()) if path.exists() else {})
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
-    result |= values | {"hardware": hardware(), "commit": commit, "date": date.today().isoformat()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    """Merges into docs/results/<name>.json and shows it; of `keys`, what was never measured is null."""
+    merge(name, dict.fromkeys(keys) | load(name) | values | origin())
     click.echo(json.dumps(values, indent=2))

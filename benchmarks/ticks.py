@@ -20,8 +20,9 @@ import click
 import numpy as np
 import yaml
 from act2goal_msgs.msg import ControlStatus, NodeStatus
-from bringup import ROOT, hardware, served, timed, work
+from bringup import served, timed, work
 from graph_client import GraphClient
+from results import ROOT, hardware
 from std_msgs.msg import Float64
 from trajectory_msgs.msg import JointTrajectory
 

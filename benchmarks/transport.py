@@ -23,10 +23,10 @@ import numpy as np
 import psutil
 import rclpy
 from act2goal_msgs.msg import NodeStatus
-from bringup import ROOT, hardware
 from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from results import ROOT, hardware
 from sensor_msgs.msg import Image
 
 from act2goal_ros import graph

@@ -13,6 +13,7 @@ from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryCon
 from act2goal_ros.control.gripper import GripperController
 from act2goal_ros.sim import realtime
 from act2goal_ros.sim.realtime import MOST_BEHIND, STEP, LiveArm, Pacer, Rates
+from act2goal_ros.sim.trace import Trace
 
 JOINTS = ("a", "b")
 
@@ -202,6 +203,24 @@ def test_a_frame_shows_the_state_at_its_stamp(live):
     for stamp, picture in frames:
         assert picture[0, 0, 0] == round(where[stamp] * 100)
     assert frames[-1][1][0, 0, 0] > 50
+
+
+def test_a_trace_has_every_setpoint_and_when_frames_were_ready(live, tmp_path):
+    arm = live(lambda: Still(render_time=0.03), trace=Trace(tmp_path / "trace.npz", len(JOINTS)))
+    arm.start()
+    command = TrajectoryCommand(joint_names=JOINTS, times=[0.2], positions=[[2, 2]])
+    with arm.lock:
+        arm.controller.submit(command, arm.time)
+    time.sleep(0.5)
+    arm.close()
+    with np.load(tmp_path / "trace.npz") as found:
+        setpoints, frames = found["setpoints"], found["frames"]
+    assert len(setpoints) == arm._arm.steps
+    assert np.diff(setpoints[:, 0]) == pytest.approx(STEP, abs=1e-4)
+    assert setpoints[-1, 1:] == pytest.approx([2.0, 2.0])
+    assert 0.0 < setpoints[len(setpoints) // 5, 1] < 2.0
+    assert frames[:, 0] == pytest.approx([stamp for stamp, _ in arm.ears.heard["image"]])
+    assert (frames[:, 1] - frames[:, 0] > 0.029).all()
 
 
 def test_reset_begins_an_episode_at_rest(live):

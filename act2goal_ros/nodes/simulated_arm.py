@@ -12,6 +12,7 @@ import importlib
 import math
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from act2goal_msgs.msg import NodeStatus, SimState
@@ -30,6 +31,7 @@ from act2goal_ros.nodes.controller_server import ControllerServer, numbers, stam
 from act2goal_ros.nodes.gripper_server import GripperServer
 from act2goal_ros.nodes.parameters import NodeParameters, param
 from act2goal_ros.sim.realtime import STEP, Joints, LiveArm, Picture, Rates, Scene
+from act2goal_ros.sim.trace import Trace
 
 REPORT_PERIOD = 1.0  # s
 SLOW = 0.98  # real-time factor below which the node warns
@@ -68,6 +70,7 @@ class SimulatedArmParameters(NodeParameters):
     niceness: int = param(-10, "", "of the physics thread at most, where the system permits it", low=-20, high=19)
     stepped: bool = param(False, "", "keep a clock of its own and publish it as /clock; the other nodes use_sim_time")
     step_speed: float = param(1.0, "", "simulated seconds a second while stepped", low=0.01, high=20.0)
+    trace: str = param("", "", "file (.npz) that set-points of every physics step and frames' delays go to at the end; empty: none")
 
 
 class SimulatedArmNode(ManagedNode[SimulatedArmParameters]):
@@ -227,6 +230,7 @@ class SimulatedArmNode(ManagedNode[SimulatedArmParameters]):
             p.stepped,
             p.step_speed,
             p.niceness,
+            Trace(Path(p.trace), joints) if p.trace else None,
         )
 
     def _header(self, time: float) -> Header:

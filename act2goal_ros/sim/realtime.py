@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from act2goal_ros.control.controller import JointTrajectoryController
 from act2goal_ros.control.gripper import GripperController
+from act2goal_ros.sim.trace import Trace
 
 CAMERA = "front_pixels"
 
@@ -136,7 +137,7 @@ class LiveArm:
     `build` gives an arm that has been reset. Use the controllers from another thread only under `lock`. `clock` gives the
     time of all stamps in s; with `stepped` the simulation keeps its own time, `speed` s a second, and tells it at 100 Hz.
     `niceness` is the physics thread's at most, where the system permits it: the arm stands for hardware, which others do
-    not slow down.
+    not slow down. A `trace` records set-points and frames, and is saved by close().
     """
 
     def __init__(
@@ -150,11 +151,13 @@ class LiveArm:
         stepped: bool = False,
         speed: float = 1.0,
         niceness: int = 19,
+        trace: Trace | None = None,
     ) -> None:
         self.lock = threading.Lock()
         self.controller, self.gripper, self.skipped_frames = controller, gripper, 0
         self.pacer = Pacer(time.monotonic(), speed if stepped else 1.0)
         self._listener, self._clock, self._stepped, self._niceness = listener, clock, stepped, niceness
+        self._trace = trace
         rates = rates or Rates()
         self._every = {name: rates.every(name) for name in ("joints", "camera", "controller", "scene")}
         self._camera = ThreadPoolExecutor(1, "camera")
@@ -213,6 +216,8 @@ class LiveArm:
         """Ends both threads."""
         self.stop()
         self._camera.shutdown()
+        if self._trace is not None:
+            self._trace.save()
 
     @property
     def measured(self) -> Joints:
@@ -279,6 +284,8 @@ class LiveArm:
             before = self._joints
             command = self.controller.update(ended - STEP, before.positions, before.velocities)
             self._arm.step(command, self.gripper.fraction)
+            if self._trace is not None:
+                self._trace.step(ended, command)
             self.time = ended
             self._steps += 1
             gripper, speed = before.gripper, before.gripper_velocity
@@ -322,6 +329,9 @@ class LiveArm:
 
     def _show(self, time: float) -> None:
         try:
-            self._listener.image(time, self._arm.render(self._shown))
+            picture = self._arm.render(self._shown)
+            if self._trace is not None:
+                self._trace.frame(time, self._clock())
+            self._listener.image(time, picture)
         except Exception as error:  # noqa: BLE001 - as in _run
             self._listener.failed(error)
