@@ -35,7 +35,7 @@ class ModelConfig:
     expert_heads: int = 4
     live_width: int = 24
     flow_steps: int = 6
-    prefix_steps: int = 4  # at most so many actions are given
+    prefix_steps: int = 4  # at most so many actions are given in training
     joints: int = 6
     joint_names: tuple[str, ...] = field(
         default=(
@@ -74,6 +74,11 @@ class ModelConfig:
     def dense_steps(self) -> int:
         """Steps from the plan's start to its last dense frame."""
         return self.dense_frames * self.vision_stride
+
+    @property
+    def most_given(self) -> int:
+        """Actions that may be given at run time. Beyond those of the training still better than to contradict what is committed."""
+        return min(2 * self.prefix_steps, self.chunk_steps)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
