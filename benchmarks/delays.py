@@ -199,11 +199,17 @@ def plot(result: dict[str, Any], path: Path) -> None:
 @click.option("--episodes", default=50, show_default=True, help="Resets of each of the five tasks.")
 @click.option("--workers", default=2, show_default=True)
 @click.option("--model", default=str(ROOT / "models" / "act2goal-tiny"), help="Model folder.")
-@click.option("--checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="The model's training checkpoint: rtc needs it, and torch; without, rtc is left out.")
+@click.option(
+    "--checkpoint",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The model's training checkpoint: rtc needs it, and torch; without, rtc is left out.",
+)
 @click.option("--pipelined", is_flag=True, help="A chunk of every frame, however long each takes; naive, lerobot and rtc stay serial.")
-@click.option("--recorded", type=click.Path(dir_okay=False, path_type=Path),
-              help="Replay these chunks (.npz); recorded first if there is no such file.")
+@click.option(
+    "--recorded",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Replay these chunks (.npz); recorded first if there is no such file.",
+)
 @click.option("--plot", "picture", is_flag=True, help="Draw docs/pictures/delays.png.")
 def main(delays: str, methods: str, episodes: int, workers: int, model: str, checkpoint: Path | None, pipelined: bool,
          recorded: Path | None, picture: bool) -> dict[str, Any]:  # fmt: skip

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from act2goal_ros.cli.eval import FIRST_SEED, TASKS
 from act2goal_ros.control.chunk import ActionChunk
 from act2goal_ros.control.robot import RobotConfig
-from act2goal_ros.learning.evaluate import PHYSICS_PER_COMMAND, Loop, Trace
+from act2goal_ros.learning.evaluate import TICK, Loop, Trace
 from act2goal_ros.learning.execution import MakeExecution
-from act2goal_ros.sim.arm import PHYSICS_STEP, SimulatedArm
+from act2goal_ros.sim.arm import SimulatedArm
 
 
 class Method(Protocol):
@@ -95,7 +95,7 @@ def replay(arm: SimulatedArm, robot: RobotConfig, recorded: Recorded, make: Make
             if not (serial and waiting) and execution.wants_chunk(now):
                 waiting.append(chunk)
         receive(now)
-        set_points, gripper = execution.command(now + PHYSICS_STEP * np.arange(1, PHYSICS_PER_COMMAND + 1))
+        set_points, gripper = execution.command(now + TICK)
         for q in set_points:
             arm.step(q, gripper)
             trace.sent.append(q)

@@ -100,7 +100,7 @@ def spoilt(good: ActionChunk, kind: str, random: np.random.Generator) -> tuple[A
 FAULTS = ("position", "outside", "gripper", "stamp", "dt", "gripper_shape", "empty", "joints", "flat", "deep")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     jump=st.sampled_from([0.0, 0.002, 0.02, 0.1, 3.0]),

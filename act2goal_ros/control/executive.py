@@ -327,8 +327,9 @@ class Executive:
 
     def _gripper_expected(self, time: float, now: float) -> float:
         """What was sent, or will be sent as long as the chunk stays the one that is followed."""
-        running = self.decision.state == State.RUNNING and self.chunk is not None
-        return self.chunk.gripper_at(time) if running and time > now + self.lead else self._gripper_before(time)
+        if self.chunk is not None and self.decision.state == State.RUNNING and time > now + self.lead:
+            return self.chunk.gripper_at(time)
+        return self._gripper_before(time)
 
     def _gripper_before(self, time: float) -> float:
         for sent, value in reversed(self._gripper_sent):

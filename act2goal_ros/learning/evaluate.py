@@ -24,6 +24,7 @@ from act2goal_ros.sim.arm import PHYSICS_STEP, SimulatedArm
 VARIANTS = ("normal", "other_goal", "shuffled", "masked", "none")
 OFFICIAL_STEPS = 200  # control steps of 0.05 s in OGBench's cube-single
 PHYSICS_PER_COMMAND = 10  # 50 Hz
+TICK = PHYSICS_STEP * np.arange(1, PHYSICS_PER_COMMAND + 1, dtype=np.float64)  # s, of a command's physics steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,7 @@ class _Episode:
             self._see(now)
             self._frames += 1
             self._receive(now)  # without any delay
-        set_points, gripper = self._execution.command(now + PHYSICS_STEP * np.arange(1, PHYSICS_PER_COMMAND + 1))
+        set_points, gripper = self._execution.command(now + TICK)
         for q in set_points:
             self._arm.step(q, gripper)
             trace.sent.append(q)

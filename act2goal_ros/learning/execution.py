@@ -37,7 +37,7 @@ MakeExecution = Callable[[JointLimits, Array, float], Execution]  # limits, join
 class StreamExecution:
     """As the policy node: chunks in absolute time, joined as `join` says, followed by a CommandStream."""
 
-    def __init__(self, limits: JointLimits, q: Array, step: float, join: str = "prefix", least: int = 0) -> None:
+    def __init__(self, limits: JointLimits, q: Array, step: float, join: str = "prefix") -> None:
         if join not in JOINS:
             raise ValueError(f"join '{join}' is not one of {', '.join(JOINS)}")
         self._step, self._join, self._ensemble = step, join, Ensemble()
@@ -45,7 +45,6 @@ class StreamExecution:
         self._stream.reset(q)
         self._chunk: ActionChunk | None = None
         self._gripper = 0.0
-        self._least = least
 
     def wants_chunk(self, now: float) -> bool:
         """Always."""
@@ -56,7 +55,10 @@ class StreamExecution:
         chunk = self._chunk
         if chunk is None or self._join != "prefix":
             return None
-        times = stamp + self._step * np.arange(1, max(self._least, int(np.ceil(delay / self._step - 1e-9))) + 1)
+        rows = int(np.ceil(delay / self._step - 1e-9))
+        if not rows:
+            return None
+        times: Array = stamp + self._step * np.arange(1, rows + 1, dtype=np.float64)
         return np.column_stack([self._stream.foresee(times), [chunk.gripper_at(t) for t in times.tolist()]])
 
     def adopt(self, chunk: ActionChunk, now: float) -> None:

@@ -87,7 +87,10 @@ class GoalPolicy:
         frame_times: np.ndarray,
         prefix: np.ndarray | None = None,
     ) -> PolicyOutput:
-        """mask (F,) bool: selected frames; frame_times (F,) s from now; prefix (d, J + 1): actions already committed; of these, `most_given`."""
+        """mask (F,) bool: selected frames; frame_times (F,) s from now; prefix (d, J + 1): actions already committed.
+
+        Of more than the configuration's `most_given` actions the first ones are taken.
+        """
         c, rows = self.config, self.config.chunk_steps + self.config.distal_frames
         steps = (np.asarray(frame_times) / c.step).astype(np.float32)
         given, given_mask = np.zeros((1, rows, c.action_size), np.float32), np.zeros((1, rows), np.float32)
