@@ -100,7 +100,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         self._model_hash, self._step, self._image_size = bundle.hash, bundle.step, bundle.image_size
         stepped = bool(self.get_parameter("use_sim_time").value)
         settings = settings_from(self.p, robot, stepped)
-        self._executive = Executive(robot, settings, self._step, bundle.config.prefix_steps, self.p.join)
+        self._executive = Executive(robot, settings, self._step, bundle.config.most_given, self.p.join)
         self._policy = bundle.policy(self.p.backend, self.p.threads)
         self.get_logger().info(str(self._policy.served))
         messages.warm_up(bundle, self._policy)
