@@ -12,7 +12,8 @@ from torch import Tensor
 
 from act2goal_ros.learning.system import System, load
 from act2goal_ros.model.config import ModelConfig
-from act2goal_ros.model.expert import ActionExpert, Context, LiveTokens
+from act2goal_ros.model.expert import ActionExpert, Context
+from act2goal_ros.serving import adapter
 from act2goal_ros.serving.bundle import ModelBundle
 from act2goal_ros.serving.policy import GoalPolicy
 from act2goal_ros.serving.reference import TOLERANCE, Reference
@@ -20,8 +21,8 @@ from act2goal_ros.serving.reference import TOLERANCE, Reference
 MOST_GUIDANCE = 5.0  # the paper's β
 
 
-class GuidedAct:
-    """The network `act` in torch: given rows are not set but guided to, as far as the soft mask says."""
+class GuidedTick:
+    """The network `tick` in torch, as trained: given rows are not set but guided to, as far as the soft mask says."""
 
     backend, precision = "torch", "float32"
 
@@ -29,16 +30,16 @@ class GuidedAct:
         self.expert, self.frozen, self.most = expert, frozen, most
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """As `act.onnx`: actions (1, R, A)."""
+        """As `tick.onnx`: actions (1, R, A)."""
         x = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in inputs.items()}
         expert = self.expert
         with torch.no_grad():
-            live = LiveTokens(x["tokens"], x["points"])
+            live = expert.observe(x["pictures"])
             state = (x["joints"], x["velocities"], x["gripper"])
             context = expert.context((x["keys"], x["values"]), x["frame_mask"], x["frame_times"], live, *state)
             target = expert.normalise(x["given"], x["joints"])
         weights = soft_mask(x["given_mask"].shape[1], int(x["given_mask"].sum()), self.frozen)
-        found = self._sample(context, x["noise"], target, weights.view(1, -1, 1), x["row_times"])
+        found = self._sample(context, torch.zeros_like(target), target, weights.view(1, -1, 1), x["row_times"])
         return {"actions": expert.denormalise(found, x["joints"]).numpy()}
 
     def _sample(self, context: Context, noise: Tensor, target: Tensor, weights: Tensor, row_times: Tensor) -> Tensor:
@@ -75,9 +76,9 @@ def load_expert(checkpoint: Path, bundle: ModelBundle, served: GoalPolicy) -> Ac
     system = System(ModelConfig.from_dict(state["config"] | {"flow_steps": bundle.config.flow_steps}))
     system.load_state_dict(state["average"])
     expert = system.eval().requires_grad_(False).expert
-    inputs = Reference(bundle.folder).inputs("act")
+    inputs = Reference(bundle.folder).inputs("tick") | dict(adapter.none(bundle.config).inputs)
     inputs["given_mask"] = np.zeros_like(inputs["given_mask"])
-    difference = float(np.abs(GuidedAct(expert)(inputs)["actions"] - served.served.runners["act"](inputs)["actions"]).max())
+    difference = float(np.abs(GuidedTick(expert)(inputs)["actions"] - served.served.runners["tick"](inputs)["actions"]).max())
     if not difference <= TOLERANCE["float32"]:
         raise ValueError(f"{checkpoint}: unguided chunks differ from {bundle.name}'s by {difference:.2g}, at most {TOLERANCE['float32']:g}")
     return expert
@@ -85,6 +86,6 @@ def load_expert(checkpoint: Path, bundle: ModelBundle, served: GoalPolicy) -> Ac
 
 def guided(served: GoalPolicy, expert: ActionExpert, frozen: int) -> GoalPolicy:
     """The served policy with its last network in torch, guided; `frozen` rows pass before a chunk arrives."""
-    runners = {**served.served.runners, "act": GuidedAct(expert, frozen)}
+    runners = {**served.served.runners, "tick": GuidedTick(expert, frozen)}
     config = replace(served.config, prefix_steps=served.config.chunk_steps)
     return GoalPolicy(config, replace(served.served, runners=runners))

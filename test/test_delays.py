@@ -156,24 +156,24 @@ def test_the_soft_mask_is_one_while_frozen_and_decays_to_nothing() -> None:
 
 def test_guidance_pulls_towards_what_is_given_and_without_it_the_chunk_is_the_served_one() -> None:
     torch = pytest.importorskip("torch")
-    from guidance import GuidedAct
+    from guidance import GuidedTick
 
     from act2goal_ros.learning.system import System
     from act2goal_ros.model.config import ModelConfig
-    from act2goal_ros.serving.export import _networks  # what act.onnx is made from
+    from act2goal_ros.serving.export import _networks  # what tick.onnx is made from
 
     torch.manual_seed(0)
     system = System(ModelConfig(world_width=48, world_heads=4, expert_width=32, blocks=2, live_width=8, autoencoder_width=8)).eval()
     for parameter in system.expert.parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
-    module, names, _, example = _networks(system)["act"]
+    module, names, _, example = _networks(system)["tick"]
     inputs = {name: value.detach().numpy() for name, value in zip(names, example, strict=True)}
-    inputs["given_mask"] = np.zeros_like(inputs["given_mask"])
+    inputs |= {name: np.zeros_like(value) for name, value in inputs.items() if name == "given_mask" or name.startswith("blocks.")}
     with torch.no_grad():
         expected = module(*(torch.from_numpy(inputs[name]) for name in names)).numpy()
-    free = GuidedAct(system.expert, 4)(inputs)["actions"]
+    free = GuidedTick(system.expert, 4)(inputs)["actions"]
     np.testing.assert_allclose(free, expected, atol=1e-5)
     inputs["given_mask"][:, :10] = 1.0
     inputs["given"] = free + 0.1
-    error = [np.square(GuidedAct(system.expert, 4, most)(inputs)["actions"] - inputs["given"])[0, :4, :6].sum() for most in (0.0, 0.1, 0.2)]
+    error = [np.square(GuidedTick(system.expert, 4, most)(inputs)["actions"] - inputs["given"])[0, :4, :6].sum() for most in (0.0, 0.1, 0.2)]
     assert error[0] > error[1] > error[2]
