@@ -223,12 +223,13 @@ class PolicyNode(ManagedNode[PolicyParameters]):
     # private helpers
 
     def _adopt(self, result: Result, chunk: ActionChunk) -> None:
-        """The command first, then the chunk's own message."""
+        """The command first, then everything else."""
         self._rates.chunk(time.monotonic(), result.seconds)
         number, commanded = self._rates.next_chunk(), 0.0
-        if result.job.request is not None and self._executive.chunk_made(result.job.request, chunk, self.now()):
-            self._tick_at_once()
-            commanded = self.now() - chunk.stamp
+        if result.job.request is not None and self._executive.chunk_made(result.job.request, chunk, self.now()) and self.is_active:
+            self._timer.reset()
+            commanded = self._decide() - chunk.stamp
+            self._read_controller()
         self._chunk.publish(messages.chunk(result, chunk, self._executive.inputs.goal_id, self._robot, number, commanded))
 
     def _tick_at_once(self) -> None:
@@ -237,17 +238,25 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             self._tick()
 
     def _tick(self) -> None:
-        inputs = self._executive.inputs
-        if self._supervisor.heard and not self._supervisor.lost:
-            inputs.peer_lost("")
+        self._read_controller()
+        self._decide()
+
+    def _read_controller(self) -> None:
         if self._controller_state:
             report = messages.controller_report(self._controller_state, self._robot.joint_names)
             self._controller_state = b""
             if report is not None:
-                inputs.controller(report, time.monotonic())
+                self._executive.inputs.controller(report, time.monotonic())
+
+    def _decide(self) -> float:
+        """Decides, sends and tells; returns when it was sent."""
+        if self._supervisor.heard and not self._supervisor.lost:
+            self._executive.inputs.peer_lost("")
         decision = self._executive.tick(*read_together(self.now))
         self._send(decision)
+        sent = self.now()
         self._tell(decision)
+        return sent
 
     def _send(self, decision: Decision) -> None:
         if decision.trajectory is not None:

@@ -29,7 +29,7 @@ from act2goal_ros.nodes import images, qos, topics
 from act2goal_ros.nodes.base import ManagedNode, run
 from act2goal_ros.nodes.controller_server import ControllerServer, numbers, stamp
 from act2goal_ros.nodes.gripper_server import GripperServer
-from act2goal_ros.nodes.parameters import NodeParameters, param
+from act2goal_ros.nodes.parameters import NodeParameters, niceness, param
 from act2goal_ros.sim.realtime import STEP, Joints, LiveArm, Picture, Rates, Scene
 from act2goal_ros.sim.trace import Trace
 
@@ -41,6 +41,7 @@ SLOW = 0.98  # real-time factor below which the node warns
 class SimulatedArmParameters(NodeParameters):
     """Parameters of the simulated arm."""
 
+    nice: int = niceness(-10)  # it stands for hardware, which others do not slow down; rendering as well
     robot: str = param("ur5e_sim", "", "name or path of a file in config/robots: joints, controller, gripper, camera")
     task: str = param("cube-single-1", "", "what the first episode is; sim/set_task tells what there is")
     seed: int = param(-1, "", "of the first episode; negative: unseeded", low=-1, high=2**31 - 1)
