@@ -18,7 +18,8 @@ from ruckig import Trajectory as RuckigTrajectory
 
 from act2goal_ros.control.trajectory import Trajectory
 from act2goal_ros.sim.arm import GRIPPER_COMMAND, GRIPPER_RANGE, SimulatedArm
-from act2goal_ros.sim.expert import CubeExpert, ExpertLimits
+from act2goal_ros.sim.experts.cube import CubeExpert
+from act2goal_ros.sim.experts.motion import ExpertLimits
 
 Vector = NDArray[np.float64]
 POINTS = 0.02  # s between the points of a trajectory
