@@ -18,7 +18,7 @@ Steps = list[dict[str, np.ndarray]]
 FRAME_STRIDE = 2  # control steps between recorded frames
 CARRYING = ("lift", "transfer", "lower", "push")
 HOLD_STEPS = 16  # recorded at rest at the end, so that "arrived" is in the data
-PAUSE_STEPS = 40  # at most
+PAUSE_STEPS, MISS_STEPS = 40, 80  # at most
 MOST_STEPS = {"cube-single": 260, "cube-double": 650, "cube-triple": 1300, "scene": 975}  # 1.3 times OGBench's limit
 
 
@@ -159,6 +159,8 @@ class _Course:
             self._pause = None
         if self._pause is not None:
             return expert.flight(self._pause), 0.0, True
+        if self._completed and expert.done:
+            return *expert.act(), False
         action = self._disturber.apply(expert, arm)
         if expert.completed > self._completed:
             self._completed = expert.completed
@@ -195,7 +197,7 @@ class _Disturber:
     def _start_miss(self, wait: int) -> None:
         """It is noticed near the wrong place but still above it, on the way down, or closed on nothing."""
         generator = self._generator
-        self._miss, self._miss_wait = _error(generator, 0.08), wait
+        self._miss, self._miss_wait, self._missing = _error(generator, 0.08), wait, 0
         self._miss_steps = int(generator.choice(np.array([generator.integers(0, 4), generator.integers(4, 14), 20])))
 
     def _kick_times(self) -> dict[int, np.ndarray]:
@@ -215,7 +217,8 @@ class _Disturber:
         if self._misses and self._miss_wait <= 0:
             target, gripper = _mistaken(expert, self._miss, None)
             self._miss_steps -= expert.phase in ("descend", "grasp")
-            if self._miss_steps < 0:
+            self._missing += 1
+            if self._miss_steps < 0 or self._missing > MISS_STEPS:
                 self._misses -= 1
                 self._start_miss(wait=int(self._generator.integers(8, 24)))
             return target, gripper, True

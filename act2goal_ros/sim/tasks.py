@@ -68,7 +68,7 @@ def _cubes(generator: np.random.Generator, count: int) -> tuple[np.ndarray, np.n
     if fate < KEEP + SWAP:
         order = generator.permutation(count)
         return start, start[order] if (order != np.arange(count)).any() else start[::-1].copy()
-    for _ in range(generator.integers(1, 2 * count + 1)):
+    for _ in range(generator.integers(count, 3 * count)):
         top = [i for i in range(count) if not _covered(goal, i)]
         chosen = int(generator.choice(top))
         goal[chosen] = _place(generator, goal, chosen, stack=STACK)
@@ -135,5 +135,5 @@ def _on_table(generator: np.random.Generator, *states: Options) -> np.ndarray:
 
 
 def _in_drawer(generator: np.random.Generator, drawer: float) -> np.ndarray:
-    """(3,) m, near its front, where a cube slides to when the drawer is shut."""
-    return np.array([0.33 + generator.uniform(-0.02, 0.02), -0.356 - generator.uniform(0.0, 0.015) - drawer, 0.066])
+    """(3,) m, near its front, where a cube slides to when the drawer is shut, and in the middle: an open gripper just fits."""
+    return np.array([0.33 + generator.uniform(-0.005, 0.005), -0.356 - generator.uniform(0.0, 0.015) - drawer, 0.066])

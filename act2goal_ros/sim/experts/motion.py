@@ -11,9 +11,10 @@ STEP = 0.05  # s between recorded set-points
 ABOVE, BESIDE = 0.03, 0.05  # m that the pinch point keeps above and beside what the gripper passes
 CARRIED = 0.025  # m more with a cube in the gripper
 AHEAD, DOWN = 0.12, 0.08  # m, how far ahead the next pose is while passing above something, and on the way down behind it
-AT_END = 0.035  # m, from which the way leads down
+AT_END, PRECISE = 0.035, 0.008  # m: from there on no climbing, from there on the way leads down
 ROOM = 0.004  # m that a finger needs beside an obstacle
-FINGER_FACES, FINGER_HALF_WIDTH = (0.042, 0.052), 0.011  # m, of an open gripper, from the pinch point
+FINGERS = ((-0.004, (0.042, 0.052)), (0.035, (0.052, 0.066, 0.08)))  # m, open: lower end, faces; of pads and of what bears them
+FINGER_HALF_WIDTH = 0.011  # m
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def clear_way(pinch: np.ndarray, position: np.ndarray, end: np.ndarray, obstacle
     if not np.isfinite(needed):
         return position
     if distance < AT_END:
+        if distance > PRECISE and pinch[2] > needed - 0.02:
+            return np.array([*position[:2], max(position[2], needed + 0.01)])
         return np.array([*position[:2], max(position[2], pinch[2] - DOWN)])
     if pinch[2] < needed - 0.005:
         return np.array([*pinch[:2], needed + 0.02])
@@ -89,21 +92,21 @@ def _height(start: np.ndarray, end: np.ndarray, obstacles: np.ndarray) -> float:
 
 def finger_room(position: np.ndarray, yaw: float, obstacles: np.ndarray) -> float:
     """Distance in m between the fingers of an open gripper at a pose and the nearest obstacle (n, 5) as high; 0: they overlap."""
-    high = obstacles[obstacles[:, 4] > position[2] - 0.004] if len(obstacles) else obstacles
-    if len(high) == 0:
-        return np.inf
+    rooms = [np.inf]
     across = np.array([-np.sin(yaw), np.cos(yaw)])  # the fingers open along the gripper's y
     along = np.array([across[1], -across[0]])
-    near, far = FINGER_FACES
-    ways, sides = np.meshgrid([-far, -near, near, far], [-FINGER_HALF_WIDTH, 0.0, FINGER_HALF_WIDTH])
-    points = position[:2] + ways.reshape(-1, 1) * across + sides.reshape(-1, 1) * along
-    outside = np.maximum(np.maximum(high[:, None, :2] - points, points - high[:, None, 2:4]), 0.0)
-    return float(np.linalg.norm(outside, axis=2).min())
+    for bottom, faces in FINGERS:
+        high = obstacles[obstacles[:, 4] > position[2] + bottom]
+        ways, sides = np.meshgrid([*faces, *(-face for face in faces)], [-FINGER_HALF_WIDTH, 0.0, FINGER_HALF_WIDTH])
+        points = position[:2] + ways.reshape(-1, 1) * across + sides.reshape(-1, 1) * along
+        outside = np.maximum(np.maximum(high[:, None, :2] - points, points - high[:, None, 2:4]), 0.0)
+        rooms.append(np.linalg.norm(outside, axis=2).min(initial=np.inf))
+    return float(min(rooms))
 
 
 def roomy(yaw: float, preferred: float, position: np.ndarray, obstacles: np.ndarray) -> float:
     """`preferred` (rad), or a quarter turn from it, nearest to `yaw`, if the fingers would meet an obstacle there."""
-    if finger_room(position, preferred, obstacles) > ROOM:
+    if len(obstacles) == 0 or finger_room(position, preferred, obstacles) > ROOM:
         return preferred
     turned = min((preferred + np.pi / 2, preferred - np.pi / 2), key=lambda heading: abs(heading - yaw))
     better = finger_room(position, turned, obstacles) > finger_room(position, preferred, obstacles)
