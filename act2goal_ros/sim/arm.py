@@ -78,6 +78,11 @@ class SimulatedArm:
         if environment not in self._scenes:
             self._scene_for(environment).reset(seed=0, options={"task_id": 1})
 
+    def close(self) -> None:
+        """Frees what rendering took; from the thread that rendered."""
+        while self._renderers:
+            self._renderers.popitem()[1].close()
+
     def reset(self, task: str | None = None, seed: int | None = None) -> np.ndarray:
         """Starts an episode and returns OGBench's goal picture (H, W, 3) uint8. ValueError for an unknown task."""
         if task is not None:

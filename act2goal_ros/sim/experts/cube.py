@@ -11,7 +11,7 @@ from act2goal_ros.sim.experts.motion import CARRIED, clear_way, nearest_symmetri
 HOVER = 0.12  # m above the cube
 GRASP_XY, GRASP_Z = 0.012, 0.012  # m, how near the pinch point must be before the gripper closes
 ALIGNED = 0.02  # m, how well the gripper must stand above the cube before it descends
-PLACED, SUNK = 0.015, 0.012  # m beside and below the target
+PLACED, SUNK = 0.015, 0.02  # m beside and below the target; a cube may hang low in the gripper
 HELD_LOW, HELD_HIGH = 0.35, 0.9  # gripper position when it holds a cube (0.56), not when it closed on nothing
 
 
