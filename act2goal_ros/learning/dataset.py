@@ -98,8 +98,12 @@ def read_shard(folder: Path) -> Iterator[Episode]:
     step = frame = 0
     for number, (steps, frames) in enumerate(zip(index["steps"], index["frames"], strict=True)):
         rows = {name: array[step : step + steps] for name, array in arrays.items() if name != "frames"}
-        known = {"environment": index["environments"][number], "milestones": tuple(index["milestones"][number])} if "format" in index else {}
-        yield Episode(frames=arrays["frames"][frame : frame + frames], **rows, **known)
+        yield Episode(
+            frames=arrays["frames"][frame : frame + frames],
+            environment=index["environments"][number] if "environments" in index else "cube-single",
+            milestones=tuple(index["milestones"][number]) if "milestones" in index else (),
+            **rows,
+        )
         step, frame = step + steps, frame + frames
 
 

@@ -125,12 +125,12 @@ class Recorder:
         self, expert: SequenceExpert, index: int, command: np.ndarray, gripper: float, disturbed: bool
     ) -> dict[str, np.ndarray]:
         arm = self._arm
-        step = {
+        step: dict[str, np.ndarray] = {
             "joints": arm.joint_positions,
             "velocities": arm.joint_velocities,
-            "gripper": np.float32(arm.gripper_position),
+            "gripper": np.array(arm.gripper_position, np.float32),
             "command": np.append(command, gripper),
-            "disturbed": np.bool_(disturbed),
+            "disturbed": np.array(disturbed),
             "cube": expert.handled,
             "target": expert.destination,
         }

@@ -1,4 +1,4 @@
-"""The scripted expert for an arm that is elsewhere, with a single cube: it sees joint states and the cube's position, and gives trajectories.
+"""The scripted expert of a single cube for an arm that is elsewhere: it sees joints and the cube's position, and gives trajectories.
 
 What the expert asks of a simulated arm it finds in a twin, which never steps: its joints and its cube are put where the
 messages say they are. The twin starts from the same seed; a cube's heading, which no message carries, is known from there

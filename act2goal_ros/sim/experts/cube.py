@@ -12,6 +12,7 @@ HOVER = 0.12  # m above the cube
 GRASP_XY, GRASP_Z = 0.012, 0.012  # m, how near the pinch point must be before the gripper closes
 ALIGNED = 0.02  # m, how well the gripper must stand above the cube before it descends
 PLACED, SUNK = 0.015, 0.02  # m beside and below the target; a cube may hang low in the gripper
+HIGH = 0.012  # m above the target, where the gripper cannot go lower
 HELD_LOW, HELD_HIGH = 0.35, 0.9  # gripper position when it holds a cube (0.56), not when it closed on nothing
 
 
@@ -53,7 +54,8 @@ class CubeExpert(ObjectExpert):
         apart = np.linalg.norm((pinch - cube)[:2])
         at_cube = apart < 0.02 and abs(pinch[2] - cube[2]) < 0.02
         held = at_cube and HELD_LOW < opening < HELD_HIGH and self._closing()
-        placed = np.linalg.norm((cube - target)[:2]) < PLACED and -SUNK < cube[2] - target[2] < 0.006
+        above = 0.006 if pinch[2] > target[2] + 0.001 else HIGH
+        placed = np.linalg.norm((cube - target)[:2]) < PLACED and -SUNK < cube[2] - target[2] < above
         obstacles = self._arm.scene.obstacles(self._index)
         if placed:
             return self._after_placing(pinch, yaw, target, opening, obstacles)

@@ -24,7 +24,7 @@ class Job(NamedTuple):
     """One object to be brought where it belongs; equal jobs are the same job."""
 
     kind: str  # cube, drawer, window or button
-    index: int = 0
+    number: int = 0  # of the cube or the button
     to: tuple[float, ...] = ()  # a parking place (3,) m, a slide's position m, a button's state; empty: a cube's own target
 
 
@@ -153,8 +153,8 @@ class SequenceExpert:
         if job.kind == "cube":
             spot = np.array(job.to)
             own = (lambda: self._place(scene)) if isinstance(scene, FurnitureScene) else None
-            return CubeExpert(arm, self._final, self._target_yaw, job.index, (lambda: spot) if job.to else own)
+            return CubeExpert(arm, self._final, self._target_yaw, job.number, (lambda: spot) if job.to else own)
         assert isinstance(scene, FurnitureScene)
         if job.kind == "button":
-            return ButtonExpert(arm, scene, self._final, job.index, int(job.to[0]))
+            return ButtonExpert(arm, scene, self._final, job.number, int(job.to[0]))
         return SlideExpert(arm, scene, self._final, job.kind, job.to[0])
