@@ -13,6 +13,7 @@ GRASP_XY, GRASP_Z = 0.012, 0.012  # m, how near the pinch point must be before t
 ALIGNED = 0.02  # m, how well the gripper must stand above the cube before it descends
 PLACED, SUNK = 0.015, 0.02  # m beside and below the target; a cube may hang low in the gripper
 HIGH = 0.012  # m above the target, where the gripper cannot go lower
+RAISED, FINE = 0.03, 0.007  # m: where a target is on something, the cube is put down exactly
 HELD_LOW, HELD_HIGH = 0.35, 0.9  # gripper position when it holds a cube (0.56), not when it closed on nothing
 
 
@@ -91,6 +92,8 @@ class CubeExpert(ObjectExpert):
             position = np.array([*end[:2], target[2] + 0.08])
             return clear_way(pinch, position, end, obstacles, CARRIED), heading, 1.0
         self.phase = "lower"
+        if target[2] > RAISED and distance > FINE and abs(cube[2] - target[2]) < 2 * HIGH:  # first straight above, then onto the other
+            end = pinch + np.array([*(1.5 * to_go), target[2] + HIGH - cube[2]])  # more than the way, because servos droop
         return clear_way(pinch, end, end, obstacles, CARRIED), heading, 1.0
 
     def _after_placing(
