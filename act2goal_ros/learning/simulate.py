@@ -80,7 +80,7 @@ class Recorder:
         target_yaw = 0.0 if generator.random() < 0.7 else generator.uniform(-np.pi, np.pi)
         if generator.random() < self._disturbances.placed and arm.environment == "cube-single":
             arm.place_cube_at_target(generator.uniform(-0.008, 0.008, 2))
-        expert = SequenceExpert(arm, generator.uniform(*arm.scene.arm_bounds), target_yaw)
+        expert = SequenceExpert(arm, arm.scene.random_arm_position(generator), target_yaw)
         steps = self._drive(expert, goal, int(generator.uniform(0.5, self._driven) / STEP)) if self._driver else []
         milestones = self._run(expert, generator, steps)
         if not (expert.done and arm.success()):
@@ -121,9 +121,7 @@ class Recorder:
             command = points[-1]
         return course.milestones
 
-    def _observe(
-        self, expert: SequenceExpert, index: int, command: np.ndarray, gripper: float, disturbed: bool
-    ) -> dict[str, np.ndarray]:
+    def _observe(self, expert: SequenceExpert, index: int, command: np.ndarray, gripper: float, disturbed: bool) -> dict[str, np.ndarray]:
         arm = self._arm
         step: dict[str, np.ndarray] = {
             "joints": arm.joint_positions,
@@ -166,7 +164,7 @@ class _Course:
             self._completed = expert.completed
             self._disturber = _Disturber(self._generator, self._rates.later())
             if self._generator.random() < self._rates.pause:
-                self._pause, self._pause_steps = self._generator.uniform(*arm.scene.arm_bounds), 0
+                self._pause, self._pause_steps = arm.scene.random_arm_position(generator), 0
                 return expert.flight(self._pause), 0.0, True
             self.milestones.append(step)
         return action

@@ -10,7 +10,7 @@ from act2goal_ros.sim.scene import LightScene
 
 SLIDES = ("drawer", "window")  # button i locks slide i while its state is 0
 WAYS = {"drawer": np.array([0.0, -1.0, 0.0]), "window": np.array([1.0, 0.0, 0.0])}  # of the handle when the joint grows
-BUTTON_BASE, BUTTON_TOP = 0.085, 0.126  # m
+BUTTON_BASE, BUTTON_TOP, HANDLE_TOP = 0.085, 0.126, 0.256  # m; the window's handle
 
 
 class FurnitureScene(LightScene, SceneEnv):
@@ -82,6 +82,14 @@ class FurnitureScene(LightScene, SceneEnv):
         handles = [self.handle_at(name, self.slide_target(name)) for name in SLIDES]
         return np.concatenate([self.cube_targets(), handles])
 
+    def random_arm_position(self, generator: np.random.Generator) -> np.ndarray:
+        """As of all scenes, but not where the window's handle is or is to be."""
+        handles = np.array([self.handle("window"), self.handle_at("window", self.slide_target("window"))])
+        while True:
+            position = super().random_arm_position(generator)
+            if position[2] > HANDLE_TOP + 0.04 or np.linalg.norm(handles[:, :2] - position[:2], axis=1).min() > 0.12:
+                return position
+
     def is_in_drawer(self, position: np.ndarray, slide: float) -> bool:
         """Whether (3,) m lies in the drawer when that is at `slide`."""
         front = self.handle_at("drawer", slide)[1] - 0.096
@@ -98,6 +106,6 @@ class FurnitureScene(LightScene, SceneEnv):
             (0.27, y - 0.08, 0.39, y - 0.011, 0.1),  # its handle
             (0.532, -0.1, 0.628, 0.1, BUTTON_BASE),
             *((0.56, side - 0.02, 0.6, side + 0.02, BUTTON_TOP) for side in (-0.05, 0.05)),
-            (x - 0.015, 0.19, x + 0.015, 0.29, 0.256),  # the window's handle
+            (x - 0.015, 0.19, x + 0.015, 0.29, HANDLE_TOP),  # the window's handle
         ]
         return np.concatenate([super().obstacles(without), boxes])

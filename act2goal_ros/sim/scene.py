@@ -89,10 +89,9 @@ class LightScene(ManipSpaceEnv):
     def pinch_site(self) -> int:
         return int(self._pinch_site_id)
 
-    @property
-    def arm_bounds(self) -> np.ndarray:
-        """(2, 3) m, the box OGBench draws arm positions from."""
-        return self._arm_sampling_bounds
+    def random_arm_position(self, generator: np.random.Generator) -> np.ndarray:
+        """(3,) m for the pinch point, in the air, where OGBench's arm starts and its goal pictures show it."""
+        return generator.uniform(*self._arm_sampling_bounds)
 
     def inverse_kinematics(self, position: np.ndarray, yaw: float, near: np.ndarray) -> np.ndarray:
         """Joints (6,) rad with the pinch point at `position` (m), gripper down at `yaw` (rad), closest to `near`."""

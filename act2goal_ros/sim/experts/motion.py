@@ -9,6 +9,7 @@ from act2goal_ros.sim.arm import PHYSICS_STEP
 
 STEP = 0.05  # s between recorded set-points
 ABOVE, BESIDE = 0.03, 0.05  # m that the pinch point keeps above and beside what the gripper passes
+LOW, HIGH = 0.012, 0.02  # m: how far below that height it climbs again, and how far above it it flies, because joint motions dip
 CARRIED = 0.025  # m more with a cube in the gripper
 AHEAD, DOWN = 0.12, 0.08  # m, how far ahead the next pose is while passing above something, and on the way down behind it
 AT_END, PRECISE = 0.035, 0.008  # m: from there on no climbing, from there on the way leads down
@@ -74,10 +75,10 @@ def clear_way(pinch: np.ndarray, position: np.ndarray, end: np.ndarray, obstacle
         if distance > PRECISE and pinch[2] > needed - 0.02:
             return np.array([*position[:2], max(position[2], needed + 0.01)])
         return np.array([*position[:2], max(position[2], pinch[2] - DOWN)])
-    if pinch[2] < needed - 0.005:
-        return np.array([*pinch[:2], needed + 0.02])
+    if pinch[2] < needed - LOW:
+        return np.array([*pinch[:2], needed + HIGH])
     across = pinch[:2] + to_go / distance * min(distance, AHEAD)
-    return np.array([*across, max(position[2], needed + 0.01)])
+    return np.array([*across, max(position[2], needed + HIGH)])
 
 
 def _height(start: np.ndarray, end: np.ndarray, obstacles: np.ndarray) -> float:

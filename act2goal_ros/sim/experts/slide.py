@@ -13,7 +13,7 @@ ALIGNED, TURNED = 0.015, 0.1  # m and rad, how well the open gripper must stand 
 BESIDE, PLAY = 0.015, 0.06  # m that the pinch point may be off the handle, across its way and along it
 THERE = 0.008  # m
 AHEAD, BEYOND = 0.08, 0.015  # m: how far ahead the gripper is sent, and beyond the end, because fingers have play
-AWAY = 0.05  # m above the handle
+AWAY = 0.03  # m above the handle
 
 
 class SlideExpert(ObjectExpert):
@@ -41,9 +41,9 @@ class SlideExpert(ObjectExpert):
         off = pinch - handle
         along = float(way @ off)
         across = float(np.linalg.norm(off[:2] - along * way[:2]))
-        near = across < 0.04 and abs(along) < PLAY and off[2] < AWAY
+        beside = across < 0.04 and abs(along) < PLAY
         if abs(to_go) < THERE:
-            return self._after_sliding(pinch, yaw, handle, near)
+            return self._after_sliding(pinch, yaw, handle, beside and off[2] < AWAY)
         if across < BESIDE and abs(along) < PLAY and abs(off[2]) < 0.015:
             self.phase = "push"
             ahead = float(np.clip(to_go + np.sign(to_go) * BEYOND, -AHEAD, AHEAD))
@@ -53,11 +53,11 @@ class SlideExpert(ObjectExpert):
             return clear_way(pinch, handle, handle, self._scene.obstacles()), heading, 0.0
         self.phase = "approach"
         above = handle + np.array([0.0, 0.0, HOVER])
-        position = np.array([*pinch[:2], above[2]]) if near else above
+        position = np.array([*pinch[:2], above[2]]) if beside and off[2] < HOVER - 0.01 else above
         return clear_way(pinch, position, above, self._scene.obstacles()), heading, 0.0
 
     def _after_sliding(self, pinch: np.ndarray, yaw: float, handle: np.ndarray, near: bool) -> tuple[np.ndarray, float, float]:
         if near:
             self.phase = "retreat"
-            return np.array([*pinch[:2], handle[2] + 2 * AWAY]), yaw, 0.0
+            return np.array([*pinch[:2], handle[2] + 3 * AWAY]), yaw, 0.0
         return self._leave(pinch, yaw, self._scene.obstacles())
