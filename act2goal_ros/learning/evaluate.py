@@ -18,11 +18,11 @@ from act2goal_ros.serving.bundle import ModelBundle
 from act2goal_ros.serving.imagination import Imagined
 from act2goal_ros.serving.policy import LiveFrame, PlanKeys, Proprio
 from act2goal_ros.sim.arm import PHYSICS_STEP, SimulatedArm
+from act2goal_ros.sim.tasks import environment_of, official_tasks
 
 # What becomes of the plan: that to another episode's goal, its imagined frames in another order, all of them hidden from the
 # policy, or no plan at all, on which nothing moves.
 VARIANTS = ("normal", "other_goal", "shuffled", "masked", "none")
-OFFICIAL_STEPS = 200  # control steps of 0.05 s in OGBench's cube-single
 PHYSICS_PER_COMMAND = 10  # 50 Hz
 TICK = PHYSICS_STEP * np.arange(1, PHYSICS_PER_COMMAND + 1, dtype=np.float64)  # s, of a command's physics steps
 
@@ -38,7 +38,7 @@ class LoopSettings:
     delay: float = 0.04  # camera frame to first command that follows it; the graph: p50 28 ms, and a lead of 10 ms
     serial: bool = True  # the delay is an inference's, one at a time; else a transport's, and there is a chunk of every frame
     join: str = "prefix"
-    duration: float = OFFICIAL_STEPS * 0.05
+    duration: float | None = None  # by default OGBench's limit of the task's environment
     seed: int = 0
 
 
@@ -61,7 +61,7 @@ class EpisodeResult:
     success: bool = False  # OGBench's criterion at any time
     success_time: float = float("nan")  # s
     at_rest: bool = False  # at the end: success, at rest, gripper open
-    distance: float = float("nan")  # m, cube to target at the end
+    distance: float = float("nan")  # m, at the end, of the object that is farthest from its target
     samples: list[ReachedSample] = field(default_factory=list)  # what a reached detector sees, at each plan
     pictures: list[np.ndarray] = field(default_factory=list)
     trace: Trace = field(default_factory=Trace)
@@ -90,29 +90,30 @@ class Loop:
         self.imagination = bundle.imagination(threads=threads)
         self.policy = bundle.policy(threads=threads)
         self.robot = RobotConfig.load(robot)
-        self.arm = SimulatedArm()
+        self.arm = SimulatedArm()  # resets rebuild it for other environments
 
     def run(self, task: str, seed: int, keep_pictures: bool = False) -> EpisodeResult:
-        """One episode of `settings.duration`; it goes on after success, to see how it ends."""
+        """One episode of full length; it goes on after success, to see how it ends."""
         goal_picture = self.arm.reset(task, seed)
         if self.settings.variant == "other_goal":
             goal_picture = self._other_goal(task, seed)
         episode = _Episode(self, goal_picture, seed)
         result = EpisodeResult(task, seed)
-        while self.arm.time < self.settings.duration - 1e-9:
+        duration = self.settings.duration or self.arm.episode_limit
+        while self.arm.time < duration - 1e-9:
             episode.tick()
             if not result.success and self.arm.success():
                 result.success, result.success_time = True, self.arm.time
         result.at_rest = self.arm.at_rest_and_released()
-        result.distance = float(np.linalg.norm(self.arm.object_positions - self.arm.target_positions))
+        result.distance = float(np.linalg.norm(self.arm.object_positions - self.arm.target_positions, axis=1).max())
         result.samples, result.trace = episode.samples, episode.trace
         if keep_pictures:
             result.pictures = episode.pictures
         return result
 
     def _other_goal(self, task: str, seed: int) -> np.ndarray:
-        """The goal picture of another episode whose target is elsewhere; the scene itself stays."""
-        tasks = [t for t in self.arm.tasks if t.startswith("cube-single-") and t[-1].isdigit()]
+        """The goal picture of another task of the same environment; the scene itself stays."""
+        tasks = official_tasks(environment_of(task))
         other = tasks[(tasks.index(task) + 1 + seed % (len(tasks) - 1)) % len(tasks)]
         picture = self.arm.reset(other, seed + 1)
         self.arm.reset(task, seed)
