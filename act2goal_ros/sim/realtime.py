@@ -163,7 +163,7 @@ class LiveArm:
         self._camera = ThreadPoolExecutor(1, "camera")
         self._frame: Future[None] | None = None
         self._physics: threading.Thread | None = None
-        self._stopping, self._paused = threading.Event(), False
+        self._stopping, self._paused, self._closed = threading.Event(), False, False
         self._offset = clock() - time.monotonic()
         self._steps = 0
         self.time = STEPPED_START if stepped else clock()  # the instant the physics stands at
@@ -216,7 +216,10 @@ class LiveArm:
         self.controller.activate(self.time, self._arm.joint_positions)
 
     def close(self) -> None:
-        """Ends both threads."""
+        """Ends both threads; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self.stop()
         self._camera.submit(self._arm.close).result()
         self._camera.shutdown()
