@@ -84,7 +84,7 @@ def main(
     click.echo("\n".join(table(found)))
     if publish:
         measured = origin() | {"command": _command(lerobot)} if lerobot is not None else {}
-        merge("realtime", {"lerobot": load("realtime").get("lerobot", {}) | found | measured})
+        merge("realtime", {"lerobot": (load("realtime").get("lerobot") or {}) | found | measured})
 
 
 def _command(lerobot: Path) -> str:
