@@ -47,6 +47,7 @@ class Method:
 
 METHODS = {
     "ours": Method("prefix conditioning, absolute times, command stream", StreamExecution),
+    "ours_ensemble": Method("ours, and the mean of all chunks that speak of a time", partial(StreamExecution, join="both")),
     "stream": Method("absolute times, command stream, no prefix", partial(StreamExecution, join="none")),
     "ensemble_stream": Method("temporal ensembling, then the command stream", partial(StreamExecution, join="ensemble")),
     "newest": Method("the newest chunk in absolute time", Newest),
