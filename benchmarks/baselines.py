@@ -103,7 +103,7 @@ class Queued(Newest):
         new = dict(zip(steps.tolist(), linear(chunk, steps * self._step), strict=True))
         last = {n: row for n, row in self._rows.items() if n <= taken}
         rows = {n: KEEP * self._rows[n] + (1 - KEEP) * row if n in self._rows else row for n, row in new.items() if n > taken}
-        self._rows = ({max(last): last[max(last)]} if last else {}) | rows
+        self._rows = ({taken: last[max(last)]} if last else {}) | rows
 
     def command(self, times: Array) -> tuple[Array, float]:
         """From the step taken last to the next in the queue; an empty queue holds."""

@@ -47,6 +47,7 @@ class Method:
 
 METHODS = {
     "ours": Method("prefix conditioning, absolute times, command stream", StreamExecution),
+    "ours_ensemble": Method("ours, and the mean of all chunks that speak of a time", partial(StreamExecution, join="both")),
     "stream": Method("absolute times, command stream, no prefix", partial(StreamExecution, join="none")),
     "ensemble_stream": Method("temporal ensembling, then the command stream", partial(StreamExecution, join="ensemble")),
     "newest": Method("the newest chunk in absolute time", Newest),
@@ -214,7 +215,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 def main(delays: str, methods: str, episodes: int, workers: int, model: str, checkpoint: Path | None, pipelined: bool,
          recorded: Path | None, picture: bool) -> dict[str, Any]:  # fmt: skip
     """Measure METHODS at DELAYS and print the summary as JSON."""
-    names, left_out = _chosen(methods.split(","), checkpoint is not None and recorded is None)
+    names, left_out = _chosen(methods.split(","), checkpoint is not None, recorded is not None)
     times = [int(ms) for ms in delays.split(",")]
     if recorded is not None:
         from replay import compare, read, record
@@ -234,11 +235,16 @@ def main(delays: str, methods: str, episodes: int, workers: int, model: str, che
     return result
 
 
-def _chosen(names: list[str], guidance: bool) -> tuple[list[str], dict[str, str]]:
+def _chosen(names: list[str], checkpoint: bool, recorded: bool) -> tuple[list[str], dict[str, str]]:
+    """The methods that can be run, and why the others cannot."""
     unknown = sorted(set(names) - set(METHODS))
     if unknown:
         raise click.UsageError(f"methods {', '.join(unknown)} are not among {', '.join(METHODS)}")
-    left_out = {name: "needs the networks and --checkpoint" for name in names if METHODS[name].guided and not guidance}
+    if recorded:
+        reasons = {"rtc": "recorded chunks cannot be guided", "stream": "without a policy to give a prefix to the same as ours"}
+    else:
+        reasons = {} if checkpoint else {"rtc": "needs --checkpoint and torch"}
+    left_out = {name: reasons[name] for name in names if name in reasons}
     for name, why in left_out.items():
         click.echo(f"{name} is left out: {why}", err=True)
     return [name for name in names if name not in left_out], left_out

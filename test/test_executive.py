@@ -312,6 +312,15 @@ def test_with_every_chunk_over_budget_the_arm_holds_and_says_so_until_they_come_
     check_continuous(world)
 
 
+def test_both_joins_give_a_prefix_and_average() -> None:
+    world = World(Executive(ROBOT, Settings(bounds=Bounds(tracking_error=0.2)), join="both")).moving()
+    request, newest = world.executive.request(world.now, world.now, world.monotonic), world.executive.chunk
+    assert request is not None and request.prefix is not None and newest is not None
+    assert world.infer(rows=newest.positions + 0.1)
+    assert world.executive.chunk is not None
+    assert 0.0 < (world.executive.chunk.positions - newest.positions)[0, 0] < 0.05
+
+
 def test_at_a_limit_a_chunk_that_asks_for_slightly_more_is_followed_up_to_the_limit() -> None:
     world = World(Executive(ROBOT, Settings(bounds=Bounds(tracking_error=0.2)))).moving()
     infer = world.infer

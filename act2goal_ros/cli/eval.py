@@ -29,7 +29,7 @@ TASKS = tuple(official_tasks("cube-single"))
 @click.option("--chunk-every", default=1, show_default=True, help="Camera frames between chunks.")
 @click.option("--plan-period", default=0.2, show_default=True, help="s between plans.")
 @click.option("--delay", default=0.04, show_default=True, help="s from camera frame to command.")
-@click.option("--join", default="prefix", show_default=True, help="Of chunks: prefix, ensemble or none.")
+@click.option("--join", default="prefix", show_default=True, help="Of chunks: prefix, ensemble, both or none.")
 @click.option("--workers", default=2, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), help="JSON with every episode.")
 def command(model: str, environment: str, episodes: int, workers: int, output: Path | None, **options: Any) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from act2goal_ros.control.chunk import ActionChunk, ChunkError
 from act2goal_ros.control.inputs import NO_CAUSE, Bounds, Cause, ControllerReport, Inputs
-from act2goal_ros.control.join import Ensemble
+from act2goal_ros.control.join import AVERAGED, PREFIXED, Ensemble
 from act2goal_ros.control.joints import JointReading
 from act2goal_ros.control.planbook import Plan
 from act2goal_ros.control.robot import RobotConfig
@@ -107,8 +107,8 @@ class Executive:
         self, robot: RobotConfig, settings: Settings, step: float = 0.05, prefix_steps: int = 8, join: str = "prefix"
     ) -> None:
         self.settings, self._robot, self._limits = settings, robot, robot.limits
-        self._step, self._prefix_steps = step, prefix_steps if join == "prefix" else 0
-        self._ensemble = Ensemble() if join == "ensemble" else None
+        self._step, self._prefix_steps = step, prefix_steps if join in PREFIXED else 0
+        self._ensemble = Ensemble() if join in AVERAGED else None
         self.inputs = Inputs(robot, settings.bounds)
         self.stream = CommandStream(robot.limits, horizon=settings.horizon)
         self.delays = Durations()  # s from an image's stamp to the first command from it

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from act2goal_ros.control.chunk import ActionChunk, Array
-from act2goal_ros.control.join import JOINS, Ensemble
+from act2goal_ros.control.join import AVERAGED, JOINS, PREFIXED, Ensemble
 from act2goal_ros.control.limits import JointLimits
 from act2goal_ros.control.stream import CommandStream
 
@@ -53,7 +53,7 @@ class StreamExecution:
     def prefix(self, stamp: float, delay: float) -> Array | None:
         """What will have been commanded before the chunk takes effect, as far as it is known."""
         chunk = self._chunk
-        if chunk is None or self._join != "prefix":
+        if chunk is None or self._join not in PREFIXED:
             return None
         rows = int(np.ceil(delay / self._step - 1e-9))
         if not rows:
@@ -63,7 +63,7 @@ class StreamExecution:
 
     def adopt(self, chunk: ActionChunk, now: float) -> None:
         """Followed from now on."""
-        self._chunk = self._ensemble.add(chunk) if self._join == "ensemble" else chunk
+        self._chunk = self._ensemble.add(chunk) if self._join in AVERAGED else chunk
         self._stream.adopt(self._chunk)
 
     def command(self, times: Array) -> tuple[Array, float]:

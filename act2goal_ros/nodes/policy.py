@@ -66,7 +66,7 @@ class PolicyParameters(NodeParameters):
     threads: int = param(1, "", "threads of the networks", low=1, high=64)
     command_rate: float = param(50.0, "Hz", "commands a second", low=20.0, high=250.0)
     inference_period: float = param(0.0, "s", "least time between chunks; 0: every camera frame", low=0.0, high=1.0)
-    join: str = param("prefix", "", "of chunks: the policy is told what is committed, or the mean of chunks, or none", choices=JOINS)
+    join: str = param("prefix", "", "of chunks: the policy is told what is committed, chunks are averaged, or both, or none", choices=JOINS)
     lead: float = param(0.01, "s", "to a command's first new point; 0.02 or more to splice", low=0.0, high=0.2)
     horizon: float = param(0.08, "s", "of motion in a command before its braking tail", low=0.02, high=0.5)
     image_timeout: float = param(0.15, "s", "age at which a camera frame is stale", low=0.02, high=5.0)
