@@ -164,7 +164,7 @@ class _Course:
             self._completed = expert.completed
             self._disturber = _Disturber(self._generator, self._rates.later())
             if self._generator.random() < self._rates.pause:
-                self._pause, self._pause_steps = arm.scene.random_arm_position(generator), 0
+                self._pause, self._pause_steps = arm.scene.random_arm_position(self._generator), 0
                 return expert.flight(self._pause), 0.0, True
             self.milestones.append(step)
         return action

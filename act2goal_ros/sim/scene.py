@@ -91,7 +91,7 @@ class LightScene(ManipSpaceEnv):
 
     def random_arm_position(self, generator: np.random.Generator) -> np.ndarray:
         """(3,) m for the pinch point, in the air, where OGBench's arm starts and its goal pictures show it."""
-        return generator.uniform(*self._arm_sampling_bounds)
+        return np.asarray(generator.uniform(*self._arm_sampling_bounds))
 
     def inverse_kinematics(self, position: np.ndarray, yaw: float, near: np.ndarray) -> np.ndarray:
         """Joints (6,) rad with the pinch point at `position` (m), gripper down at `yaw` (rad), closest to `near`."""
