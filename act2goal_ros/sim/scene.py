@@ -15,7 +15,7 @@ from ogbench.manipspace.envs.manipspace_env import ManipSpaceEnv
 from act2goal_ros.sim.meshes import light_mesh, mesh_mass
 
 CAMERA = "front_pixels"  # OGBench's camera for pixel observations
-UPRIGHT = 0.9  # cosine of a cube's tilt, below which its yaw is no longer that of its x axis
+UPRIGHT = 0.3  # cosine of a cube's tilt, below which its yaw is no longer that of its x axis
 CONTROL_STEP = 0.05  # s, OGBench's
 
 
