@@ -113,6 +113,20 @@ def test_a_task_is_done_within_ogbench_s_limit_and_the_arm_s(arm, task, seed):
     assert expert.completed >= 2
 
 
+def test_a_cube_on_its_side_is_still_grasped(arm):
+    arm.reset("cube-double-1", 3)
+    for i in range(2):  # one edge stays where its top was
+        arm.data.joint(f"object_joint_{i}").qpos[3:] = np.sqrt([0.5, 0.0, 0.5, 0.0])
+    assert abs((arm.scene.cube_yaw(1) + np.pi / 4) % (np.pi / 2) - np.pi / 4) < 1e-6
+    expert = SequenceExpert(arm, np.array([0.425, 0.0, 0.28]))
+    points = SetPoints(arm.joint_positions, ExpertLimits())
+    while not expert.done and arm.time < 8.0:
+        target, gripper = expert.act()
+        for point in points.advance(target):
+            arm.step(point, gripper)
+    assert expert.done and arm.success()
+
+
 def is_sound(episode: Episode, arm: SimulatedArm) -> bool:
     """Labels are of one object until it is done, and the last one is done."""
     assert episode.target.shape == episode.cube.shape == (len(episode), 3)

@@ -30,6 +30,7 @@ class CubeExpert(ObjectExpert):
     ) -> None:
         super().__init__(arm, final_position)
         self._target_yaw, self._index = target_yaw, index
+        self._stacks = len(arm.scene.cube_positions()) > 1
         self._target = target or (lambda: arm.scene.cube_targets()[index])
 
     @property
@@ -55,7 +56,8 @@ class CubeExpert(ObjectExpert):
         apart = np.linalg.norm((pinch - cube)[:2])
         at_cube = apart < 0.02 and abs(pinch[2] - cube[2]) < 0.02
         held = at_cube and HELD_LOW < opening < HELD_HIGH and self._closing()
-        above = 0.006 if pinch[2] > target[2] + 0.001 else HIGH
+        lowest = pinch[2] < target[2] + 0.001 or np.abs(self._arm.joint_velocities).max() < 0.01
+        above = HIGH if lowest else 0.006
         placed = np.linalg.norm((cube - target)[:2]) < PLACED and -SUNK < cube[2] - target[2] < above
         obstacles = self._arm.scene.obstacles(self._index)
         if placed:
@@ -92,8 +94,9 @@ class CubeExpert(ObjectExpert):
             position = np.array([*end[:2], target[2] + 0.08])
             return clear_way(pinch, position, end, obstacles, CARRIED), heading, 1.0
         self.phase = "lower"
-        if target[2] > RAISED and distance > FINE and abs(cube[2] - target[2]) < 2 * HIGH:  # first straight above, then onto the other
-            end = pinch + np.array([*(1.5 * to_go), target[2] + HIGH - cube[2]])  # more than the way, because servos droop
+        if self._stacks and target[2] > RAISED and distance > FINE and abs(cube[2] - target[2]) < 2 * HIGH:
+            # first straight above, then onto the other cube; more than the way, because servos droop
+            end = pinch + np.array([*(1.5 * to_go), target[2] + HIGH - cube[2]])
         return clear_way(pinch, end, end, obstacles, CARRIED), heading, 1.0
 
     def _after_placing(
