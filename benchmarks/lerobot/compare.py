@@ -4,7 +4,8 @@ What is compared, and by which definitions, says figures.py; how LeRobot's side 
 
     python benchmarks/lerobot/compare.py --lerobot /somewhere/lerobot/bin/python --episodes 5
 
-Merges both sides' rows and the ratios, theirs over ours, into docs/results/realtime.json under `lerobot`.
+Merges both sides' rows and the ratios, theirs over ours, into docs/results/realtime.json under `lerobot`; `python benchmarks/report.py`
+then brings docs/benchmarks.md up to date. Wants a machine that does nothing else.
 """
 
 import json
