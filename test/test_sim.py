@@ -1,5 +1,7 @@
 """The simulated arm and its expert."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ pytest.importorskip("ogbench")
 from act2goal_ros.learning.simulate import Disturbances, Recorder  # noqa: E402
 from act2goal_ros.sim.arm import SimulatedArm  # noqa: E402
 from act2goal_ros.sim.experts.motion import ExpertLimits  # noqa: E402
+from act2goal_ros.sim.look import PLAIN, RANGE, UNSEEN  # noqa: E402
 from act2goal_ros.sim.scene import CAMERA, CubeScene  # noqa: E402
 
 
@@ -39,8 +42,10 @@ def test_light_meshes_weigh_the_same() -> None:
     for light in (True, False):
         scene = CubeScene(light=light)
         scene.reset(seed=0, options={"task_id": 1})
-        masses.append(scene.model.body_mass.copy())
-    np.testing.assert_allclose(masses[0], masses[1], rtol=1e-6)
+        model = scene.model
+        masses.append({model.body(i).name: model.body_mass[i] for i in range(model.nbody) if model.body(i).name != "distractor"})
+    assert masses[0].keys() == masses[1].keys()
+    np.testing.assert_allclose([*masses[0].values()], [*masses[1].values()], rtol=1e-6)
 
 
 def test_light_meshes_look_alike() -> None:
@@ -104,3 +109,30 @@ def test_the_expert_makes_up_for_what_a_driver_did(arm: SimulatedArm) -> None:
     assert np.linalg.norm(episode.cube[-1] - episode.target[-1]) < 0.02
     steps = np.abs(np.diff(episode.command[:, :6], axis=0))
     assert steps[driven - 1 : driven + 2].max() < 0.15, "the expert takes over without a jump"
+
+
+def test_a_random_look_changes_what_the_camera_sees_and_nothing_else() -> None:
+    arm = SimulatedArm("cube-double-1")
+    plain_goal, plain = arm.reset("cube-double-1", seed=3), arm.render()
+    start = arm.data.qpos.copy()
+    for limits in (RANGE, *UNSEEN.values()):
+        arm.look = limits
+        goal, seen = arm.reset("cube-double-1", seed=3), arm.render()
+        assert np.abs(seen.astype(int) - plain).mean() > 0.02
+        assert np.abs(goal.astype(int) - plain_goal).mean() > 0.02
+        np.testing.assert_array_equal(arm.data.qpos, start)
+        np.testing.assert_array_equal(arm.reset("cube-double-1", seed=3), goal)  # the seed decides
+    arm.look = None
+    np.testing.assert_array_equal(arm.reset("cube-double-1", seed=3), plain_goal)
+    np.testing.assert_array_equal(arm.render(), plain)
+
+
+def test_the_distractor_touches_nothing() -> None:
+    arm = SimulatedArm("cube-single-1", look=replace(PLAIN, distractor=1.0))
+    arm.reset("cube-single-1", seed=0)
+    geom = arm.model.geom("distractor")
+    assert geom.contype == 0 and geom.conaffinity == 0
+    place = arm.data.geom_xpos[geom.id]
+    assert place[2] > 0.0
+    for thing in (*arm.object_positions, *arm.target_positions):
+        assert np.linalg.norm(place[:2] - thing[:2]) > 0.12

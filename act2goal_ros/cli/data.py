@@ -31,7 +31,10 @@ def command() -> None:
 @click.option("--seed", default=0, show_default=True, help="First episode's seed.")
 @click.option("--first", default=0, show_default=True, help="Number of the first shard.")
 @click.option("--policy", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Model that drives first.")
-def sim(folder: Path, environment: str, episodes: int, workers: int, seed: int, first: int, policy: Path | None) -> None:
+@click.option("--randomised", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Share of episodes with random looks.")
+def sim(
+    folder: Path, environment: str, episodes: int, workers: int, seed: int, first: int, policy: Path | None, randomised: float
+) -> None:
     """Record the scripted expert in the simulated arm. Can be interrupted and started again.
 
     Shards of several environments may share a folder: give each its own numbers with --first.
@@ -39,7 +42,8 @@ def sim(folder: Path, environment: str, episodes: int, workers: int, seed: int, 
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(first, first - (-episodes // EPISODES_PER_SHARD))
     folders = {i: folder / f"{i:05d}" for i in numbers}
-    jobs = [(path, environment, seed + i * EPISODES_PER_SHARD, policy) for i, path in folders.items() if not path.exists()]
+    settings = (environment, policy, randomised)
+    jobs = [(path, seed + i * EPISODES_PER_SHARD, settings) for i, path in folders.items() if not path.exists()]
     dropped = 0
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         with tqdm(total=len(jobs) * EPISODES_PER_SHARD, unit="episode") as bar:
@@ -51,12 +55,12 @@ def sim(folder: Path, environment: str, episodes: int, workers: int, seed: int, 
     (folder / "data.json").write_text(json.dumps(facts, indent=2))
 
 
-def _record_shard(job: tuple[Path, str, int, Path | None]) -> int:
+def _record_shard(job: tuple[Path, int, tuple[str, Path | None, float]]) -> int:
     """Records one shard; returns how many of its episodes the expert failed."""
     from act2goal_ros.learning.dataset import write_shard
 
-    folder, environment, seed, policy = job
-    recorder = _recorder(environment, policy)
+    folder, seed, settings = job
+    recorder = _recorder(*settings)
     made = [recorder.record(seed + i) for i in range(EPISODES_PER_SHARD)]
     kept = [episode for episode in made if episode is not None]
     write_shard(folder, kept)
@@ -64,11 +68,11 @@ def _record_shard(job: tuple[Path, str, int, Path | None]) -> int:
 
 
 @cache
-def _recorder(environment: str, policy: Path | None) -> "Recorder":
+def _recorder(environment: str, policy: Path | None, randomised: float) -> "Recorder":
     """This worker's recorder: building the scene takes seconds."""
     from act2goal_ros.learning.simulate import PolicyDriver, Recorder
     from act2goal_ros.serving.bundle import ModelBundle
     from act2goal_ros.sim.arm import SimulatedArm
 
     driver = PolicyDriver(ModelBundle.load(policy)) if policy else None
-    return Recorder(SimulatedArm(free_task(environment)), driver=driver)
+    return Recorder(SimulatedArm(free_task(environment)), driver=driver, randomised=randomised)

@@ -11,6 +11,7 @@ from act2goal_ros.serving.policy import Proprio
 from act2goal_ros.sim.arm import PHYSICS_STEP, REST_SPEED, SimulatedArm
 from act2goal_ros.sim.experts.motion import STEP, ExpertLimits, SetPoints
 from act2goal_ros.sim.experts.sequence import SequenceExpert
+from act2goal_ros.sim.look import RANGE
 from act2goal_ros.sim.tasks import free_task
 
 Steps = list[dict[str, np.ndarray]]
@@ -57,6 +58,7 @@ class Recorder:
     """Runs episodes and records them at 20 Hz; frames at every second step.
 
     With a driver, it has the arm for the first 0.5 to `driven` seconds of each episode (dataset aggregation, Ross et al. 2011).
+    The share `randomised` of the episodes has random looks.
     """
 
     def __init__(
@@ -66,16 +68,18 @@ class Recorder:
         max_steps: int | None = None,
         driver: Driver | None = None,
         driven: float = 7.0,
+        randomised: float = 0.0,
     ) -> None:
         self._arm = arm
         self._disturbances = disturbances or Disturbances()
         self._max_steps = max_steps or MOST_STEPS[arm.environment]
-        self._driver, self._driven = driver, driven
+        self._driver, self._driven, self._randomised = driver, driven, randomised
 
     def record(self, seed: int) -> Episode | None:
         """One episode, or None if not everything got to its target."""
         generator = np.random.default_rng(seed)
         arm = self._arm
+        arm.look = RANGE if generator.random() < self._randomised else None
         goal = arm.reset(free_task(arm.environment), seed)
         target_yaw = 0.0 if generator.random() < 0.7 else generator.uniform(-np.pi, np.pi)
         if generator.random() < self._disturbances.placed and arm.environment == "cube-single":

@@ -10,6 +10,7 @@ import numpy as np
 from ogbench.manipspace import lie
 
 from act2goal_ros.sim.furniture import FurnitureScene
+from act2goal_ros.sim.look import LookRange
 from act2goal_ros.sim.scene import CAMERA, CONTROL_STEP, CubeScene, LightScene, episode_steps
 from act2goal_ros.sim.tasks import all_tasks, environment_of, reset_options
 
@@ -38,8 +39,16 @@ class SimulatedArm:
         "wrist_3_joint",
     )
 
-    def __init__(self, task: str = "cube-single-1", image_size: int = 128, light: bool = True, camera: str = CAMERA):
+    def __init__(
+        self,
+        task: str = "cube-single-1",
+        image_size: int = 128,
+        light: bool = True,
+        camera: str = CAMERA,
+        look: LookRange | None = None,
+    ):
         self.task = task
+        self.look = look  # what the looks of the following resets are drawn from
         self.image_size = image_size
         self._camera, self._light = camera, light
         self._scenes: dict[str, LightScene] = {}
@@ -90,6 +99,7 @@ class SimulatedArm:
             self.task = task
         self._scene = self._scene_for(self.environment)
         self._scene.reset(seed=seed, options=reset_options(self.task, seed))
+        self._scene.set_look(seed, self.look)
         self._steps = 0
         return self._goal_picture()
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 import ogbench  # noqa: F401 - registers the environments
 from dm_control import mjcf
@@ -12,6 +13,7 @@ from ogbench.manipspace import lie
 from ogbench.manipspace.envs.cube_env import CubeEnv
 from ogbench.manipspace.envs.manipspace_env import ManipSpaceEnv
 
+from act2goal_ros.sim.look import SHADOW_MAP, Look, LookRange, add_distractor, recoloured, show_distractor
 from act2goal_ros.sim.meshes import light_mesh, mesh_mass
 
 CAMERA = "front_pixels"  # OGBench's camera for pixel observations
@@ -35,6 +37,8 @@ class LightScene(ManipSpaceEnv):
 
     def __init__(self, env_type: str, *, mode: str = "task", render_size: int = 256, light: bool = True):
         self._light = light
+        self._look: Look | None = None
+        self._plain_colours = np.zeros((0, 4))
         super().__init__(
             env_type=env_type,
             ob_type="pixels",
@@ -55,6 +59,25 @@ class LightScene(ManipSpaceEnv):
     def compute_observation(self) -> np.ndarray:
         """The state (qpos); OGBench would render here, at every step and reset, where this scene renders on demand."""
         return self._data.qpos.copy()
+
+    def set_look(self, seed: int | None, limits: LookRange | None) -> None:
+        """A look drawn from `limits` and the seed, or the plain one; for light scenes, after a reset."""
+        if not self._light:
+            return
+        if self._look is None:
+            self._look, self._plain_colours = Look(self._model, CAMERA), self._cube_colors.copy()
+        colours = self._plain_colours
+        self._look.restore()
+        if limits is not None:
+            generator = np.random.default_rng(seed)
+            self._look.randomise(generator, limits)
+            colours = recoloured(colours, generator, limits.hue)
+            if generator.random() < limits.distractor:
+                show_distractor(self._model, self._data, generator, np.concatenate([self.object_positions(), self.target_positions()]))
+        self._cube_colors: np.ndarray = colours  # OGBench colours the cubes of furnished scenes anew at every step
+        for ids, colour in zip(self._cube_geom_ids_list, colours, strict=False):
+            self._model.geom_rgba[ids] = colour
+        mujoco.mj_forward(self._model, self._data)  # camera, lamps and distractor are moved by it
 
     @property
     def goal_qpos(self) -> np.ndarray:
@@ -140,7 +163,8 @@ class LightScene(ManipSpaceEnv):
         root = super().build_mjcf_model()
         if self._light:
             root.visual.quality.offsamples = 0
-            root.visual.quality.shadowsize = 0
+            root.visual.quality.shadowsize = SHADOW_MAP
+            add_distractor(root)
             _use_light_meshes(root)
         return root
 
