@@ -56,6 +56,26 @@ def folder(system: System, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+def test_what_is_hidden_of_a_plan_does_not_matter(episodes: Episodes, system: System) -> None:
+    batch, expert = Sampler(episodes, [0, 1], SMALL, 0).batch(1), system.expert
+    live = expert.observe(batch.pictures[:1])
+
+    def actions(shift: float, mask: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        features = torch.randn(1, SMALL.blocks, SMALL.frames, SMALL.tokens, SMALL.world_width)
+        features[:, :, -2:] += shift * torch.randn_like(features[:, :, -2:])
+        state = (batch.joints[:1], batch.velocities[:1], batch.gripper[:1])
+        context = expert.context(expert.plan_keys(features), mask, batch.frame_times[:1], live, *state)
+        noise = torch.zeros(1, 19, SMALL.action_size)
+        return expert.sample(context, noise, noise, torch.zeros(1, 19), batch.row_times[:1], torch.ones(1))
+
+    with torch.no_grad():
+        all_seen, last_hidden = torch.ones(1, SMALL.frames), torch.ones(1, SMALL.frames)
+        last_hidden[:, -2:] = 0
+        torch.testing.assert_close(actions(0.0, last_hidden), actions(3.0, last_hidden))
+        assert (actions(0.0, all_seen) - actions(3.0, all_seen)).abs().max() > 1e-3
+
+
 def test_same_seed_same_batches(episodes: Episodes) -> None:
     first, second = (Sampler(episodes, [0, 1, 2], SMALL, 5).batch(3) for _ in range(2))
     assert torch.equal(first.actions, second.actions)

@@ -92,8 +92,7 @@ class Sampler:
         self._generator = np.random.default_rng(seed)
         starts = [(e, s, self._weight(episodes.all[e], s)) for e in among for s in range(0, len(episodes.all[e]) - 4, 2)]
         self._starts = np.array([(e, s) for e, s, _ in starts])
-        self._probability = np.cumsum([w for _, _, w in starts])
-        self._probability /= self._probability[-1]
+        self._probability = np.cumsum(_balanced(np.array([w for _, _, w in starts]), [episodes.all[e].environment for e, _, _ in starts]))
 
     @staticmethod
     def _weight(episode: Episode, step: int) -> float:
@@ -169,6 +168,12 @@ class Sampler:
         }
         arrays = {name: np.asarray(value, np.float32)[None] for name, value in row.items()}
         return arrays | {"pictures": episode.frames[now // 2][None]}
+
+
+def _balanced(weights: np.ndarray, environments: list[str]) -> np.ndarray:
+    """(N,) weights scaled so that every environment has the same share of 1."""
+    names, numbers = np.unique(environments, return_inverse=True)
+    return weights / np.bincount(numbers, weights)[numbers] / len(names)
 
 
 def action_scales(episodes: Episodes, among: list[int], config: ModelConfig, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

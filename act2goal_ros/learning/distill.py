@@ -23,7 +23,7 @@ class Student(System):
         self._teacher = (teacher.eval().requires_grad_(False),)  # not a part of this module
         expert = self.expert
         seeing = (self.autoencoder, self.world, self.distance, expert.live, expert.plan_norm, expert.plan_key_value, expert.state,
-                  expert.object_head, expert.target_head)  # fmt: skip
+                  expert.object_head, expert.target_head, expert.spotter)  # fmt: skip
         for part in seeing:
             part.requires_grad_(False)
         expert.spot.requires_grad_(False)

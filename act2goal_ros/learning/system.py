@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from act2goal_ros.learning.augment import relight
 from act2goal_ros.learning.batches import Batch
 from act2goal_ros.model.autoencoder import Autoencoder
 from act2goal_ros.model.config import ModelConfig
@@ -54,7 +55,7 @@ class System(nn.Module):
     def _action_loss(self, batch: Batch, features: Tensor, level: Tensor, views: int) -> tuple[Tensor, Context]:
         keys, values = self.expert.plan_keys(features)
         plan = (keys.repeat_interleave(views, 0), values.repeat_interleave(views, 0))
-        live = self.expert.observe(batch.pictures)
+        live = self.expert.observe(relight(batch.pictures) if self.training else batch.pictures)
         state = (batch.joints, batch.velocities, batch.gripper)
         context = self.expert.context(plan, batch.frame_mask, batch.frame_times, live, *state)
         clean = self.expert.normalise(batch.actions, batch.joints)

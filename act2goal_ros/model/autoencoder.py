@@ -19,6 +19,7 @@ class Autoencoder(nn.Module):
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(4),
             nn.Conv2d(48, 2 * w, 3, 1, 1),
+            ResidualConv(2 * w),
             nn.SiLU(),
             nn.Conv2d(2 * w, 3 * w, 4, 2, 1),
             ResidualConv(3 * w),
@@ -28,9 +29,11 @@ class Autoencoder(nn.Module):
         self.decoder = nn.Sequential(
             nn.Conv2d(c, 3 * w, 3, 1, 1),
             ResidualConv(3 * w),
+            ResidualConv(3 * w),
             nn.SiLU(),
             nn.Conv2d(3 * w, 8 * w, 3, 1, 1),
             nn.PixelShuffle(2),
+            ResidualConv(2 * w),
             ResidualConv(2 * w),
             nn.SiLU(),
             nn.Conv2d(2 * w, 48, 3, 1, 1),

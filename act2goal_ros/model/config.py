@@ -36,6 +36,7 @@ class ModelConfig:
     # action expert
     expert_width: int = 128
     expert_heads: int = 4
+    spotter_layers: int = 2
     live_width: int = 24
     flow_steps: int = 6
     prefix_steps: int = 4  # at most so many actions are given in training
@@ -102,4 +103,4 @@ class ModelConfig:
         return cls(**{**values, "joint_names": tuple(values["joint_names"])} if "joint_names" in values else values)
 
 
-PRESETS = {"tiny": ModelConfig()}
+PRESETS = {"tiny": ModelConfig(latent_channels=16)}

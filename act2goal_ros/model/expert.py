@@ -19,6 +19,7 @@ from act2goal_ros.model.layers import (
     join_heads,
     split_heads,
 )
+from act2goal_ros.model.spotter import Spotter
 
 MASKED = -1e4
 WORKSPACE = (0.0, 0.425, 0.05)  # m, middle of the table in the arm's base frame
@@ -29,10 +30,11 @@ MODULATED = (0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0)  # of a block: what shift1,
 
 
 class LiveTokens(NamedTuple):
-    """What the expert sees of the live frame: tokens (B, N, W) and key points (B, 2 K) in −1 .. 1."""
+    """What the expert sees of the live frame: tokens (B, N, W), key points (B, 2 K) in −1 .. 1, features (B, places, C)."""
 
     tokens: Tensor
     points: Tensor
+    places: Tensor
 
 
 class Context(NamedTuple):
@@ -69,7 +71,7 @@ class LiveEncoder(nn.Module):
         weights = self.points(middle).flatten(2).softmax(-1)
         points = (weights @ self.grid).flatten(1)
         tokens = self.out(self.deep(middle)).flatten(2).transpose(1, 2) + self.position
-        return LiveTokens(tokens, points)
+        return LiveTokens(tokens, points, middle.flatten(2).transpose(1, 2))
 
 
 class ExpertBlock(nn.Module):
@@ -123,10 +125,12 @@ class ActionExpert(nn.Module):
         self.target_head = nn.Linear(width, 3)
         self.reach = Mlp(SPOT_FEATURES, width, 2 * width)
         self.carry = Mlp(SPOT_FEATURES + 3, width, 2 * width)
-        self.summary = Mlp(8 * width, 2 * width, width)
+        self.spotter = Spotter(config, 2 * config.live_width, self.live.grid)
+        self.summary = Mlp(10 * width, 2 * width, width)
         nn.init.zeros_(cast(nn.Linear, self.summary[-1]).weight)
-        self.plan_norm = nn.ModuleList(nn.LayerNorm(config.world_width) for _ in range(config.blocks))
-        self.plan_key_value = nn.ModuleList(nn.Linear(config.world_width, 2 * width) for _ in range(config.blocks))
+        readers = config.blocks + config.spotter_layers
+        self.plan_norm = nn.ModuleList(nn.LayerNorm(config.world_width) for _ in range(readers))
+        self.plan_key_value = nn.ModuleList(nn.Linear(config.world_width, 2 * width) for _ in range(readers))
         self.spot = nn.Parameter(0.02 * torch.randn(1, 1, config.tokens, width))
         self.frame_time = TimeEmbedding(width, extra=2)
         self.row_time = TimeEmbedding(width, extra=1)
@@ -143,11 +147,10 @@ class ActionExpert(nn.Module):
 
     # once per plan
     def plan_keys(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, L, F, T, W) → keys and values (B, L, F, T, E)."""
+        """Features (B, L, F, T, W) → keys and values (B, L + S, F, T, E) for the L blocks and, of the last, the S spotter layers."""
         keys, values = [], []
-        for block in range(self.config.blocks):
-            pair = self.plan_key_value[block](self.plan_norm[block](features[:, block]))
-            key, value = pair.chunk(2, -1)
+        for reader, (norm, key_value) in enumerate(zip(self.plan_norm, self.plan_key_value, strict=True)):
+            key, value = key_value(norm(features[:, min(reader, self.config.blocks - 1)])).chunk(2, -1)
             keys.append(key)
             values.append(value)
         return torch.stack(keys, 1) + self.spot.unsqueeze(1), torch.stack(values, 1)
@@ -169,32 +172,42 @@ class ActionExpert(nn.Module):
         gripper: Tensor,
     ) -> Context:
         """frame_mask (B, F) 1 = may be seen; frame_times (B, F) steps from now; joints (B, J) rad; velocities rad/s; gripper (B, 1)."""
-        dense = torch.zeros_like(frame_times)
+        blocks, dense = self.config.blocks, torch.zeros_like(frame_times)
         dense[:, : self.config.dense_frames] = 1.0
-        time = self.frame_time(frame_times, dense, frame_times / 100.0).unsqueeze(2)
+        time = self.frame_time(frame_times, dense, frame_times / 100.0).unsqueeze(2).unsqueeze(1)
+        keys, values = plan[0] + time, plan[1] + time
         chain = self.kinematics(joints)
-        own, found = self._own_tokens(live, chain, joints, velocities, gripper)
-        target = OBJECT_SCALE * self.target_head(plan[1][:, -1, -1].mean(1)) + self.workspace
-        spots = self._spots(chain, found.detach(), target.detach())
-        reach = self.reach(spots[:, 0]).unflatten(-1, (2, -1))
-        carry = self.carry(torch.cat([spots[:, 1], 10 * (target - found).detach()], -1)).unflatten(-1, (2, -1))
-        goal_mask = frame_mask[:, -1:]
-        known = torch.cat([own, reach, carry * goal_mask.unsqueeze(-1)], 1)
-        tokens = torch.cat([live.tokens, known], 1)
-        keys, values = self._keys_and_values(plan, time.unsqueeze(1), tokens)
-        hidden = torch.cat([(1.0 - frame_mask).repeat_interleave(self.config.tokens, 1), torch.zeros_like(tokens[:, 2:, 0]),
-                            (1.0 - goal_mask).expand(-1, 2)], 1)
-        mask = (MASKED * hidden).unsqueeze(1).unsqueeze(1)
-        return Context(keys, values, mask, self.summary(known.flatten(1)), found, target)
+        own, guess = self._own_tokens(live, chain, joints, velocities, gripper)
+        guesses = torch.stack([guess, self.target_head(plan[1][:, blocks - 1, -1].mean(1))], 1)
+        hidden, goal_mask = (1.0 - frame_mask).repeat_interleave(self.config.tokens, 1), frame_mask[:, -1:]
+        present = torch.cat([live.tokens, own], 1)
+        mask = _mask(hidden, torch.zeros_like(present[..., 0]))
+        answers, moved = self.spotter(keys[:, blocks:].flatten(2, 3), values[:, blocks:].flatten(2, 3), mask, present, live.places)
+        found, target = (OBJECT_SCALE * (guesses + moved) + self.workspace).unbind(1)
+        ways = self._ways(chain, found.detach(), target.detach())
+        tokens = torch.cat([present, ways[:, :2], ways[:, 2:] * goal_mask.unsqueeze(-1), answers], 1)
+        unseen = torch.zeros_like(tokens[..., 0])
+        unseen[:, -4:-2] = 1.0 - goal_mask
+        keys, values = self._keys_and_values((keys[:, :blocks], values[:, :blocks]), tokens)
+        summary = self.summary(tokens[:, live.tokens.shape[1] :].flatten(1))
+        return Context(keys, values, _mask(hidden, unseen), summary, found, target)
 
-    def _keys_and_values(self, plan: tuple[Tensor, Tensor], time: Tensor, tokens: Tensor) -> tuple[Sequence[Tensor], ...]:
+    def _ways(self, chain: Chain, found: Tensor, target: Tensor) -> Tensor:
+        """Tokens (B, 4, W): two of the way to the object, two of those to the target and from object to target."""
+        spots = self._spots(chain, found, target)
+        reach = self.reach(spots[:, 0]).unflatten(-1, (2, -1))
+        carry = self.carry(torch.cat([spots[:, 1], 10 * (target - found)], -1)).unflatten(-1, (2, -1))
+        return torch.cat([reach, carry], 1)
+
+    def _keys_and_values(self, plan: tuple[Tensor, Tensor], tokens: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Of all blocks at once, which costs a tick a quarter of the calls: a list of (B, heads, N, D) each."""
         c, layers = self.config, [cast(ExpertBlock, block).live_key_value for block in self.blocks]
         shape = (2, c.blocks * c.expert_heads, -1)
         weight, bias = (_keys_first([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
         live = functional.linear(tokens, weight, bias).unflatten(-1, shape).permute(2, 0, 3, 1, 4)
-        known = [(part + time).flatten(2, 3).unflatten(-1, (c.expert_heads, -1)).transpose(2, 3).flatten(1, 2) for part in plan]
-        return tuple(torch.cat([old, new], 2).chunk(c.blocks, 1) for old, new in zip(known, live, strict=True))
+        known = [part.flatten(2, 3).unflatten(-1, (c.expert_heads, -1)).transpose(2, 3).flatten(1, 2) for part in plan]
+        keys, values = (torch.cat([old, new], 2).chunk(c.blocks, 1) for old, new in zip(known, live, strict=True))
+        return keys, values
 
     def _modulations(self, condition: Tensor) -> list[Sequence[Tensor]]:
         """Of all blocks at once, from (B, W)."""
@@ -203,16 +216,12 @@ class ActionExpert(nn.Module):
         found = functional.linear(condition, weight, bias + self.modulated).unsqueeze(1).chunk(parts * len(layers), -1)
         return [found[parts * i : parts * (i + 1)] for i in range(len(layers))]
 
-    def _own_tokens(
-        self, live: LiveTokens, chain: Chain, joints: Tensor, velocities: Tensor, gripper: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Tokens of the arm's own state (B, 4, W), and where the object is, (B, 3) m; learnt from simulator labels."""
+    def _own_tokens(self, live: LiveTokens, chain: Chain, joints: Tensor, velocities: Tensor, gripper: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens of the arm's own state (B, 4, W), and a first guess of where the object is, (B, 3) in units of OBJECT_SCALE."""
         axes = [chain.axes[..., 2], chain.axes[..., 0]]  # approach, across
-        state = torch.cat(
-            [joints.sin(), joints.cos(), velocities / self.velocity_scale, gripper, 3 * chain.tool, *axes, live.points], -1
-        )
+        state = torch.cat([joints.sin(), joints.cos(), velocities / self.velocity_scale, gripper, 3 * chain.tool, *axes, live.points], -1)
         tokens = self.state(state).unflatten(-1, (4, -1))
-        return tokens, OBJECT_SCALE * self.object_head(tokens.mean(1)) + self.workspace
+        return tokens, self.object_head(tokens.mean(1))
 
     def _spots(self, chain: Chain, found: Tensor, target: Tensor) -> Tensor:
         """(B, 2, SPOT_FEATURES): the ways from the tool to object and target, and the joint motions to there and above."""
@@ -274,6 +283,11 @@ class ActionExpert(nn.Module):
             clean = self.denoise(context, x, given, given_mask, row_times, torch.full_like(plan_level, tau), plan_level)
             x = x + (clean - x) / (1 - tau) / steps
         return torch.where(given_mask.unsqueeze(-1) > 0.5, given, x)
+
+
+def _mask(hidden: Tensor, others: Tensor) -> Tensor:
+    """(B, 1, 1, N): what is added to the logits of plan tokens and of others, (B, N) 1 = not to be seen."""
+    return (MASKED * torch.cat([hidden, others], 1)).unsqueeze(1).unsqueeze(1)
 
 
 def _keys_first(parts: list[Tensor]) -> Tensor:
