@@ -57,7 +57,7 @@ class LiveEncoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         w = config.live_width
-        self.stem = nn.Sequential(nn.Conv2d(3, w, 7, 4, 3), ResidualConv(w), nn.SiLU(), nn.Conv2d(w, 2 * w, 3, 2, 1))
+        self.stem = nn.Sequential(nn.Conv2d(3, w, 7, 4, 3), nn.SiLU(), nn.Conv2d(w, 2 * w, 3, 2, 1))
         self.middle = nn.Sequential(ResidualConv(2 * w), nn.SiLU())
         self.points = nn.Conv2d(2 * w, 32, 1)
         self.deep = nn.Sequential(nn.Conv2d(2 * w, 4 * w, 3, 2, 1), ResidualConv(4 * w), nn.SiLU())
