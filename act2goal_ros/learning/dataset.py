@@ -66,6 +66,11 @@ class Episode:
         return len(self.joints)
 
     @property
+    def labelled(self) -> bool:
+        """Whether it has labels of a simulator."""
+        return bool(np.isfinite(self.cube).any())
+
+    @property
     def stride(self) -> int:
         """Steps between frames."""
         return -(-len(self.joints) // len(self.frames))
