@@ -211,7 +211,7 @@ def _episode_stats(table: pa.Table, frames: Sequence[Rgb] | NDArray[np.uint8], c
 def _stats_of(values: NDArray[np.float64], shape: tuple[int, ...], count: int) -> Iterator[tuple[str, Any]]:
     """(N, C) → statistics in this shape, as lists."""
     found = {"min": values.min(0), "max": values.max(0), "mean": values.mean(0), "std": values.std(0)}
-    found |= dict(zip(QUANTILES, np.quantile(values, list(QUANTILES.values()), axis=0), strict=True))
+    found |= dict(zip(QUANTILES, np.quantile(values, list(QUANTILES.values()), axis=0, method="inverted_cdf"), strict=True))
     yield from ((kind, value.reshape(shape).tolist()) for kind, value in found.items())
     yield "count", [count]
 

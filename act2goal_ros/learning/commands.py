@@ -13,6 +13,7 @@ from act2goal_ros.control.segments import Points, Spline, State
 
 Array = NDArray[np.float64]
 LONG_AGO = -1e6  # s
+ROUNDING = 1e-4  # s, by which what arrives at a step may come later than it
 
 
 @dataclass(frozen=True)
@@ -47,12 +48,13 @@ def in_force(at: Array, sent: Sequence[Sent], first: Array) -> Array:
     spline = Spline(LONG_AGO, State(first, np.zeros_like(first), None), Points.hold(first), LONG_AGO)
     values, following = [], 0
     for time in at:
-        while following < len(sent) and sent[following].arrived <= time:
+        while following < len(sent) and sent[following].arrived <= time + ROUNDING:
             new = sent[following]
             before, _ = spline.sample(new.arrived - origin)
             spline = Spline(new.arrived - origin, before, new.points, new.start - origin)
             following += 1
-        values.append(spline.sample(time - origin)[0].positions)
+        begun = sent[following - 1].arrived if following else time
+        values.append(spline.sample(max(time, begun) - origin)[0].positions)
     return np.array(values)
 
 

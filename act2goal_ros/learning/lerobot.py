@@ -87,7 +87,11 @@ class LeRobotSource:
         keys = [options.state, options.action, "timestamp", *(key for key in (VELOCITY, DISTURBED) if key in data.features)]
         rows = data.rows(entry, keys)
         state, action = (self._in_our_units(rows[key][:, self._columns[key]]) for key in (options.state, options.action))
+        if entry.length < 2:
+            raise RecordingError(f"{entry.length} rows, at least 2 needed")
         times, later = rows["timestamp"], rows["timestamp"] + 1.0 / data.fps
+        first = np.append(state[:1, :-1], action[0, -1])  # in force when the episode begins
+        reached, points = np.append(times[:1], later), np.vstack([first, action])
         velocities = rows.get(VELOCITY)
         if velocities is not None and data.names(VELOCITY) != list(options.robot.joint_names):
             velocities = None
@@ -103,7 +107,7 @@ class LeRobotSource:
             joints=state[:, :-1],
             velocities=velocities,
             gripper=lambda at: np.interp(at, times, state[:, -1]),
-            command=lambda at: interpolate(at, later, action),
+            command=lambda at: interpolate(at, reached, points),
             frame_times=times,
             frames=frames,
             disturbed=(lambda at: held(at, later, rows[DISTURBED])) if DISTURBED in rows else None,
@@ -129,8 +133,8 @@ class ExportOptions:
 def export(loaded: Loaded, folder: Path, config: ModelConfig, options: ExportOptions) -> Iterator[LeRobotWriter]:
     """Writes a data set of the shards' usable episodes, a file each; yields after each. Goes on where it was interrupted.
 
-    Not in it: labels of the simulator and milestones, and the command of the first step. Raises LeRobotError where the folder holds
-    something else, or fps does not divide the model's rate.
+    Not in it: labels of the simulator, milestones, and the command of the first step (read as the joints there). Raises
+    LeRobotError where the folder holds something else, or fps is not the model's rate or half of it.
     """
     every = round(1.0 / config.step / options.fps)
     if every not in (1, FRAME_STRIDE) or abs(every * options.fps * config.step - 1.0) > 1e-9:
