@@ -16,7 +16,7 @@ from test_dataset import episode
 
 torch = pytest.importorskip("torch")
 
-from act2goal_ros.learning.batches import AGES, Episodes, Sampler  # noqa: E402
+from act2goal_ros.learning.batches import AGES, Episodes, Sampler, action_scales  # noqa: E402
 from act2goal_ros.learning.checks import load_episodes, report  # noqa: E402
 from act2goal_ros.learning.dataset import DatasetError, Episode, write_shard  # noqa: E402
 from act2goal_ros.learning.system import System, labelled_error  # noqa: E402
@@ -45,7 +45,7 @@ DAMAGED = {
         broken("joints", 0, 1, -90.0),
         r"joints: -90.0 rad at step 0, shoulder_lift_joint, at most 12.6 rad \(are they degrees\?\)",
     ),
-    "too short": (usable(20), "20 steps, at least 24 needed"),
+    "too short": (usable(16), "16 steps, at least 17 needed"),
     "other joints": (
         replace(usable(), joint_names=("a", "b", "c", "d", "e", "f")),
         "joints are a, b, c, d, e, f; the configuration has shoulder_pan_joint",
@@ -77,6 +77,15 @@ def test_a_damaged_episode_is_left_out_and_named(damage: str, tmp_path: Path) ->
     assert (skipped.path, skipped.episode) == (tmp_path / "00001", 0)
     with pytest.raises(AssertionError, match=reason):
         raise AssertionError(skipped.reason)
+
+
+def test_the_shortest_episode_is_sampled_from(tmp_path: Path) -> None:
+    """As those of the simulator in which the cube is at its target from the start."""
+    write_shard(tmp_path / "00000", [usable(17, 1), usable(17, 2)])
+    episodes = Episodes(tmp_path)
+    episodes.latents = [np.zeros((9, 8, 8, 8), np.float16)] * 2
+    assert Sampler(episodes, [0, 1], CONFIG, 0).batch(8).goal.shape[0] == 8
+    assert np.isfinite(action_scales(episodes, [0, 1], CONFIG)[0]).all()
 
 
 def test_the_others_of_a_shard_stay(tmp_path: Path) -> None:
@@ -125,8 +134,8 @@ def test_a_damaged_shard_is_left_out_and_named(damage: str, tmp_path: Path) -> N
 
 
 def test_nothing_left_is_an_error_with_numbers(tmp_path: Path) -> None:
-    write_shard(tmp_path / "00000", [usable(20), broken("command", 7, 2, np.nan)])
-    with pytest.raises(DatasetError, match=r"0 usable episodes in 1 shards, at least 1 needed; 2 skipped, first: .*20 steps"):
+    write_shard(tmp_path / "00000", [usable(16), broken("command", 7, 2, np.nan)])
+    with pytest.raises(DatasetError, match=r"0 usable episodes in 1 shards, at least 1 needed; 2 skipped, first: .*16 steps"):
         load_episodes(tmp_path, CONFIG)
 
 

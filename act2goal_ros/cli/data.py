@@ -42,17 +42,22 @@ def sim(folder: Path, environment: str, episodes: int, workers: int, seed: int, 
 
     Shards of several environments may share a folder: give each its own numbers with --first.
     """
+    from act2goal_ros.learning.dataset import DatasetError
+
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(first, first - (-episodes // EPISODES_PER_SHARD))
     folders = {i: folder / f"{i:05d}" for i in numbers}
     jobs = [(path, environment, seed + i * EPISODES_PER_SHARD, policy) for i, path in folders.items() if not path.exists()]
     dropped = 0
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        with tqdm(total=len(jobs) * EPISODES_PER_SHARD, unit="episode") as bar:
-            for lost in pool.imap_unordered(_record_shard, jobs):
-                dropped += lost
-                bar.update(EPISODES_PER_SHARD)
-                bar.set_postfix(failed=dropped)
+    try:
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            with tqdm(total=len(jobs) * EPISODES_PER_SHARD, unit="episode") as bar:
+                for lost in pool.imap_unordered(_record_shard, jobs):
+                    dropped += lost
+                    bar.update(EPISODES_PER_SHARD)
+                    bar.set_postfix(failed=dropped)
+    except DatasetError as error:
+        raise click.ClickException(str(error)) from error
     facts = {"source": "scripted expert", "environment": environment, "episodes": episodes, "seed": seed}
     (folder / "data.json").write_text(json.dumps(facts, indent=2))
 

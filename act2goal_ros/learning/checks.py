@@ -12,7 +12,7 @@ import numpy as np
 from act2goal_ros.learning.dataset import DatasetError, Episode, read_shard, shards
 from act2goal_ros.model.config import ModelConfig
 
-SHORTEST = 24  # steps; the sampler takes the last 16 as those at rest and needs some before
+SHORTEST = 17  # steps; the sampler takes the last 16 as those at rest and needs one before
 TURNS = 4 * np.pi  # rad, more than any joint that does not turn for ever; larger ones are degrees or damage
 FILES_OF_A_SHARD = 10  # that stay open: eight arrays, and latents
 OTHER_FILES = 256
