@@ -41,6 +41,8 @@ def command(
 
     from act2goal_ros.learning import train
     from act2goal_ros.learning.batches import Episodes
+    from act2goal_ros.learning.checks import report
+    from act2goal_ros.learning.dataset import DatasetError
     from act2goal_ros.learning.distill import Student
     from act2goal_ros.learning.system import System, load
     from act2goal_ros.model.config import PRESETS
@@ -48,7 +50,13 @@ def command(
     if part == "distilled" and start_from is None:
         raise click.UsageError("--part distilled needs --start-from, the checkpoint it learns from")
     torch.set_num_threads(threads)
-    config, episodes = PRESETS["tiny"], Episodes(data)
+    config = PRESETS["tiny"]
+    try:
+        episodes = Episodes(data, config=config)
+    except DatasetError as error:
+        raise click.ClickException(str(error)) from error
+    for line in report(episodes.skipped):
+        click.echo(line, err=True)
     system = System(config)
     if not (run / "autoencoder.pt").exists():
         schedule = train.Schedule(minutes=autoencoder_minutes, learning_rate=2e-3, batch=32, seed=seed)

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from act2goal_ros.learning.dataset import DatasetError, Episode, read_shard, shards
-from act2goal_ros.model.config import ModelConfig
+from act2goal_ros.learning.checks import load_episodes
+from act2goal_ros.learning.dataset import DatasetError, Episode
+from act2goal_ros.model.config import PRESETS, ModelConfig
 from act2goal_ros.model.msth import frame_offsets, select
 
 HOLD_STEPS = 16  # at rest at the end of an episode (learning/simulate.py)
@@ -46,19 +47,19 @@ class Batch:
 
 
 class Episodes:
-    """All episodes of a data set, with the latents of their frames once they are known."""
+    """All usable episodes of a data set, with the latents of their frames once they are known; `skipped` are the others."""
 
-    def __init__(self, folder: Path, limit: int | None = None) -> None:
-        self.shards = shards(folder)[:limit]
-        self.by_shard = [list(read_shard(shard)) for shard in self.shards]
+    def __init__(self, folder: Path, limit: int | None = None, config: ModelConfig = PRESETS["tiny"]) -> None:
+        loaded = load_episodes(folder, config, limit)
+        self.shards, self.by_shard, self.skipped = loaded.shards, loaded.by_shard, loaded.skipped
         self.all: list[Episode] = [episode for shard in self.by_shard for episode in shard]
         self.arrivals = [arrival(episode) for episode in self.all]
         self.latents: list[np.ndarray] = []
-        if not self.all:
-            raise DatasetError(f"{folder}: 0 episodes, at least 1 needed")
 
     def split(self, held_out: float = 0.03) -> tuple[list[int], list[int]]:
         """Indices of training and of held-out episodes (the last ones)."""
+        if len(self.all) < 2:
+            raise DatasetError(f"{len(self.all)} usable episode, at least 2 needed: one to learn from and one held out")
         count = max(1, round(len(self.all) * held_out))
         return list(range(len(self.all) - count)), list(range(len(self.all) - count, len(self.all)))
 

@@ -48,8 +48,8 @@ class System(nn.Module):
             "video": video,
             "action": action,
             "distance": functional.smooth_l1_loss(arrival, expected, beta=0.1),
-            "cube": 10 * (context.found - batch.cube).abs().mean(),
-            "target": 10 * (context.target - batch.target).abs().mean(),
+            "cube": 10 * labelled_error(context.found, batch.cube),
+            "target": 10 * labelled_error(context.target, batch.target),
         }
 
     def _action_loss(self, batch: Batch, features: Tensor, level: Tensor, views: int) -> tuple[Tensor, Context]:
@@ -66,6 +66,12 @@ class System(nn.Module):
         weight = (batch.weights * (1 - batch.given_mask)).unsqueeze(-1)
         error = functional.smooth_l1_loss(predicted, clean, beta=0.1, reduction="none")
         return (weight * error).sum() / (weight.sum() * clean.shape[-1]).clamp(min=1.0), context
+
+
+def labelled_error(found: Tensor, label: Tensor) -> Tensor:
+    """Mean absolute error over the labels that are known: NaN, of recordings without a simulator, has weight 0."""
+    known = label.isfinite()
+    return ((found - label.nan_to_num()).abs() * known).sum() / known.sum().clamp(min=1)
 
 
 def save(path: Path, state: dict[str, object]) -> None:

@@ -90,7 +90,7 @@ def encode_all(episodes: Episodes, autoencoder: Autoencoder, config: ModelConfig
     """Latents of all frames, kept beside each shard for the autoencoder named by `key`."""
     for shard, group in zip(tqdm(episodes.shards, desc="latents", unit="shard"), episodes.by_shard, strict=True):
         path = shard / f"latents-{key}.npy"
-        if not path.exists():
+        if not path.exists() or len(np.load(path, mmap_mode="r", allow_pickle=False)) != sum(len(e.frames) for e in group):
             frames = np.concatenate([episode.frames for episode in group])
             parts = [autoencoder.encode(halve(to_tensor(frames[i : i + 256]), config.image_size)) for i in range(0, len(frames), 256)]
             temporary = path.with_suffix(".tmp.npy")
