@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from act2goal_ros.learning.system import System
 from act2goal_ros.model.config import PRESETS, ConfigError, ModelConfig
 
@@ -14,6 +16,31 @@ def configuration(preset: str, views: int | None = None) -> ModelConfig:
         raise ConfigError(f"preset '{preset}' is not one of {', '.join(PRESETS)}")
     config = PRESETS[preset]
     return config if views is None else replace(config, views=views)
+
+
+def open_preset(
+    preset: str,
+    part: str,
+    plans: int,
+    pretrained: Path | None = None,
+    views: int | None = None,
+    device: str = "cpu",
+    bf16: bool = False,
+    say: Callable[[str], object] = print,
+) -> System:
+    """The networks of a preset, on the CPU, to train a part of them on `device`, so many plans at a time, if they fit there.
+
+    Raises ConfigError, PretrainedError, TooLittleMemoryError, before memory is allocated.
+    """
+    from act2goal_ros.learning.memory import check_memory  # which builds systems too
+
+    config = configuration(preset, views)
+    if config.architecture == "ltx" and pretrained is None:
+        raise ConfigError(f"preset '{preset}' needs --pretrained, a folder with published weights: its autoencoder is not trained here")
+    if config.architecture == "ltx" and part in ("autoencoder", "distilled"):
+        raise ConfigError(f"part '{part}' is not for preset '{preset}'")
+    check_memory(config, plans, torch.device(device), bf16)
+    return build_system(config, pretrained, say)
 
 
 def build_system(config: ModelConfig, pretrained: Path | None = None, say: Callable[[str], object] = print) -> System:
