@@ -178,8 +178,8 @@ def test_more_plans_need_more_and_bfloat16_less() -> None:
 
 def test_too_little_memory_names_what_is_needed_and_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "available", lambda device: round(0.3 * GIB))
-    expected = r"to train tiny, 500 plans at a time, needs \d+\.\d GiB on cpu \(weights 0\.0, gradients 0\.0, optimizer 0\.0, average 0\.0, " \
-               r"activations \d+\.\d\), 0\.3 are free; 1 plan at a time needs 0\.[12]"  # fmt: skip
+    expected = r"to train tiny, 500 plans at a time, needs \d+\.\d GiB on cpu \(weights 0\.0, gradients 0\.0, optimizer 0\.0, " \
+               r"average 0\.0, activations \d+\.\d\), 0\.3 are free; 1 plan at a time needs 0\.[12]"  # fmt: skip
     with pytest.raises(TooLittleMemoryError, match=expected):
         check_memory(PRESETS["tiny"], 500, CPU)
     check_memory(PRESETS["tiny"], 1, CPU)

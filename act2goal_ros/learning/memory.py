@@ -26,7 +26,7 @@ class TooLittleMemoryError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Need:
-    """Bytes. activations: of so many plans at a time, or, if more, of the copy of the weights that is kept while their average is checked."""
+    """Bytes. activations: of the plans at a time, or, if more, of the copy of the weights kept while their average is checked."""
 
     weights: int
     gradients: int
@@ -64,7 +64,8 @@ def check_memory(config: ModelConfig, plans: int, device: torch.device, bf16: bo
     if need.total > free:
         least = f"; 1 plan at a time needs {training_need(config, 1, bf16).total / GIB:.1f}" if plans > 1 else ""
         raise TooLittleMemoryError(
-            f"to train {name}, {plans} plans at a time, needs {need.total / GIB:.1f} GiB on {device} ({need}), {free / GIB:.1f} are free{least}"
+            f"to train {name}, {plans} plans at a time, needs {need.total / GIB:.1f} GiB on {device} ({need}), "
+            f"{free / GIB:.1f} are free{least}"
         )
     built, free = round(MARGIN * need.weights), available(torch.device("cpu"))
     if built > free:

@@ -1,4 +1,4 @@
-"""The world model in LTX-Video's layout: diffusers' video transformer, its text replaced by the goal picture, views as in Genie Envisioner."""
+"""The world model in LTX-Video's layout: diffusers' transformer with the goal picture in place of text, views as in Genie Envisioner."""
 
 from typing import Any, cast
 

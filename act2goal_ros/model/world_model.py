@@ -32,7 +32,8 @@ class WorldBlock(nn.Module):
 class WorldModel(nn.Module):
     """v_θ(z⁽ⁿ⁾, z_t, z_g): velocity of the imagined latents, and the hidden states the action expert reads.
 
-    Latents (B, C, H, W), of several views one above the other; imagined ones (B, F, C, H, W); offsets (B, F) in steps; noise level σ (B,) from 1 (pure noise) to 0.
+    Latents (B, C, H, W), of several views one above the other; imagined ones (B, F, C, H, W); offsets (B, F) in steps; noise
+    level σ (B,) from 1 (pure noise) to 0.
     """
 
     def __init__(self, config: ModelConfig) -> None:
