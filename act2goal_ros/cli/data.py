@@ -30,8 +30,9 @@ def command() -> None:
 @click.option("--workers", default=os.cpu_count(), show_default=True)
 @click.option("--seed", default=0, show_default=True, help="First episode's seed.")
 @click.option("--first", default=0, show_default=True, help="Number of the first shard.")
+@click.option("--size", default=128, show_default=True, type=click.IntRange(32, 512), help="Side of a picture, pixels; 224 for base.")
 @click.option("--policy", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Model that drives first.")
-def sim(folder: Path, environment: str, episodes: int, workers: int, seed: int, first: int, policy: Path | None) -> None:
+def sim(folder: Path, environment: str, episodes: int, workers: int, seed: int, first: int, size: int, policy: Path | None) -> None:
     """Record the scripted expert in the simulated arm. Can be interrupted and started again.
 
     Shards of several environments may share a folder: give each its own numbers with --first.
@@ -39,7 +40,7 @@ def sim(folder: Path, environment: str, episodes: int, workers: int, seed: int, 
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(first, first - (-episodes // EPISODES_PER_SHARD))
     folders = {i: folder / f"{i:05d}" for i in numbers}
-    jobs = [(path, environment, seed + i * EPISODES_PER_SHARD, policy) for i, path in folders.items() if not path.exists()]
+    jobs = [(path, environment, seed + i * EPISODES_PER_SHARD, policy, size) for i, path in folders.items() if not path.exists()]
     dropped = 0
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         with tqdm(total=len(jobs) * EPISODES_PER_SHARD, unit="episode") as bar:
@@ -51,12 +52,12 @@ def sim(folder: Path, environment: str, episodes: int, workers: int, seed: int, 
     (folder / "data.json").write_text(json.dumps(facts, indent=2))
 
 
-def _record_shard(job: tuple[Path, str, int, Path | None]) -> int:
+def _record_shard(job: tuple[Path, str, int, Path | None, int]) -> int:
     """Records one shard; returns how many of its episodes the expert failed."""
     from act2goal_ros.learning.dataset import write_shard
 
-    folder, environment, seed, policy = job
-    recorder = _recorder(environment, policy)
+    folder, environment, seed, policy, size = job
+    recorder = _recorder(environment, policy, size)
     made = [recorder.record(seed + i) for i in range(EPISODES_PER_SHARD)]
     kept = [episode for episode in made if episode is not None]
     write_shard(folder, kept)
@@ -64,11 +65,11 @@ def _record_shard(job: tuple[Path, str, int, Path | None]) -> int:
 
 
 @cache
-def _recorder(environment: str, policy: Path | None) -> "Recorder":
+def _recorder(environment: str, policy: Path | None, size: int) -> "Recorder":
     """This worker's recorder: building the scene takes seconds."""
     from act2goal_ros.learning.simulate import PolicyDriver, Recorder
     from act2goal_ros.serving.bundle import ModelBundle
     from act2goal_ros.sim.arm import SimulatedArm
 
     driver = PolicyDriver(ModelBundle.load(policy)) if policy else None
-    return Recorder(SimulatedArm(free_task(environment)), driver=driver)
+    return Recorder(SimulatedArm(free_task(environment), size), driver=driver)
