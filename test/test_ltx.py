@@ -14,10 +14,14 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 safetensors_torch = pytest.importorskip("safetensors.torch")
 
+from click.testing import CliRunner  # noqa: E402
+
+from act2goal_ros.cli.train import command  # noqa: E402
 from act2goal_ros.learning.batches import HOLD_STEPS, Batch, Episodes, Sampler, action_scales  # noqa: E402
 from act2goal_ros.learning.dataset import Episode, write_shard  # noqa: E402
 from act2goal_ros.learning.ltx_system import LtxSystem, show_pictures  # noqa: E402
 from act2goal_ros.learning.presets import build_system  # noqa: E402
+from act2goal_ros.learning.system import load  # noqa: E402
 from act2goal_ros.model.config import PRESETS, ConfigError, ModelConfig  # noqa: E402
 from act2goal_ros.model.ltx import LtxWorldModel  # noqa: E402
 from act2goal_ros.model.ltx_autoencoder import LtxAutoencoder  # noqa: E402
@@ -377,6 +381,21 @@ def test_an_autoencoder_with_timesteps_decodes(tmp_path: Path) -> None:
     vae(timestep_conditioning=True).save_pretrained(tmp_path / "vae")
     autoencoder = LtxAutoencoder(SMALL, load_autoencoder(SMALL, tmp_path))
     assert autoencoder.decode(torch.randn(2, 4, 4, 4)).shape == (2, 3, 32, 32)
+
+
+def test_the_command_trains_on_published_weights(
+    episodes: dict[int, Episodes], published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "paper", THREE)
+    arguments = [str(episodes[1].shards[0].parent), str(tmp_path / "run"), "--preset", "paper", "--views", "1", "--batch", "2",
+                 "--pretrained", str(published), "--stage1-minutes", "0.01", "--stage2-minutes", "0.01"]  # fmt: skip
+    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "parameters of the world model loaded; text: the empty prompt's" in result.output
+    state = load(tmp_path / "run" / "stage2.pt")
+    assert state["config"]["views"] == 1 and state["config"]["architecture"] == "ltx" and state["steps"] > 0
+    build_system(ModelConfig.from_dict(state["config"]), published).load_state_dict(state["average"])
+    assert (tmp_path / "run" / "stage1.png").stat().st_size > 1000
 
 
 def test_published_weights_for_another_architecture(published: Path) -> None:

@@ -38,15 +38,16 @@ class LtxSystem(System):
         """Pictures → latents: the dense frames are one clip, the distal ones another. A latent frame is seen, and has the
         time, of the last frame it stands for."""
         clips = batch.future.split([self.config.dense_frames, self.config.distal_frames], 1)
-        ends = [last for _, last in self.config.latent_frames]
+        times, mask = (torch.stack([frames[:, last] for _, last in self.config.latent_frames], 1)
+                       for frames in (batch.frame_times, batch.frame_mask))  # fmt: skip
         return replace(
             batch,
             current=self.autoencoder.encode(batch.current),
             goal=self.autoencoder.encode(batch.goal),
             live=self.autoencoder.encode(batch.live),
             future=torch.cat([self.autoencoder.encode_clip(clip) for clip in clips], 1),
-            frame_times=batch.frame_times[:, ends],
-            frame_mask=batch.frame_mask[:, ends],
+            frame_times=times,
+            frame_mask=mask,
         )
 
     def decoded(self, latents: Tensor) -> Tensor:

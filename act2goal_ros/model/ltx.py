@@ -112,7 +112,7 @@ class LtxWorldModel(nn.Module):
     def _rotary(self, offsets: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines (B, V, N, W)."""
         c = self.config
-        starts = offsets[:, [first for first, _ in c.latent_frames]]
+        starts = torch.stack([offsets[:, first] for first, _ in c.latent_frames], 1)
         seconds = c.step * torch.cat([torch.zeros_like(starts[:, :1]), offsets[:, -1:], starts], 1)
         pixels = c.image_size // c.latent_size * torch.arange(c.latent_size, device=offsets.device, dtype=offsets.dtype)
         shape = (*seconds.shape, c.latent_size, c.latent_size)
