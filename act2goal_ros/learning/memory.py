@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -86,7 +87,8 @@ def available(device: torch.device) -> int:
 
 
 def _saved(system: System, plans: int, bf16: bool) -> int:
-    """Bytes that the losses keep for their gradients, each storage once, the weights left out."""
+    """Bytes that the losses keep for their gradients, each storage once, the weights left out; latents are made without gradients."""
+    system.encoded = lambda batch: batch  # type: ignore[method-assign]
     own = {x.untyped_storage()._cdata for x in (*system.parameters(), *system.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -109,27 +111,26 @@ def _recomputed(config: ModelConfig, plans: int, bf16: bool) -> int:
     tokens = plans * (2 + len(config.latent_frames)) * config.tokens
     inputs = 4 * tokens * config.world_width * (config.blocks + 8)  # 8: modulation and rotary coordinates, the same for all
     system = build_system(replace(config, blocks=1)).train()
-    once = _saved(system, plans, bf16)
-    system.world.recompute = False
+    once, world = _saved(system, plans, bf16), cast(Any, system.world)
+    world.recompute = False
     return inputs + _saved(system, plans, bf16) - once
 
 
 def _batch(config: ModelConfig, plans: int) -> Batch:
-    """As a sampler's, of zeros."""
-    seen = (3, *config.picture_shape)
-    known = seen if config.architecture == "ltx" else config.latent_shape
+    """As a sampler's, with latents, of zeros."""
+    seen, known, frames = (3, *config.picture_shape), config.latent_shape, len(config.latent_frames)
     live, rows = plans * len(AGES), config.chunk_steps + config.distal_frames
     shapes = {
         "current": (plans, *known),
         "goal": (plans, *known),
-        "future": (plans, config.frames, *known),
+        "future": (plans, frames, *known),
         "offsets": (plans, config.frames),
         "arrival": (plans,),
         "pictures": (live, *seen),
         "live": (live, *known),
         "live_arrival": (live,),
-        "frame_times": (live, config.frames),
-        "frame_mask": (live, config.frames),
+        "frame_times": (live, frames),
+        "frame_mask": (live, frames),
         "joints": (live, config.joints),
         "velocities": (live, config.joints),
         "gripper": (live, 1),
