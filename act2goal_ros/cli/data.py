@@ -36,10 +36,11 @@ def command() -> None:
 @click.option("--workers", default=os.cpu_count(), show_default=True)
 @click.option("--seed", default=0, show_default=True, help="First episode's seed.")
 @click.option("--first", default=0, show_default=True, help="Number of the first shard.")
+@click.option("--size", default=128, show_default=True, type=click.IntRange(32, 512), help="Side of a picture, pixels; 224 for base.")
 @click.option("--policy", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Model that drives first.")
 @click.option("--randomised", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Share of episodes with random looks.")
 def sim(
-    folder: Path, environment: str, episodes: int, workers: int, seed: int, first: int, policy: Path | None, randomised: float
+    folder: Path, environment: str, episodes: int, workers: int, seed: int, first: int, size: int, policy: Path | None, randomised: float
 ) -> None:
     """Record the scripted expert in the simulated arm. Can be interrupted and started again.
 
@@ -50,7 +51,7 @@ def sim(
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(first, first - (-episodes // EPISODES_PER_SHARD))
     folders = {i: folder / f"{i:05d}" for i in numbers}
-    settings = (environment, policy, randomised)
+    settings = (environment, policy, size, randomised)
     jobs = [(path, seed + i * EPISODES_PER_SHARD, settings) for i, path in folders.items() if not path.exists()]
     dropped = 0
     try:
@@ -66,7 +67,7 @@ def sim(
     (folder / "data.json").write_text(json.dumps(facts, indent=2))
 
 
-def _record_shard(job: tuple[Path, int, tuple[str, Path | None, float]]) -> int:
+def _record_shard(job: tuple[Path, int, tuple[str, Path | None, int, float]]) -> int:
     """Records one shard; returns how many of its episodes the expert failed."""
     from act2goal_ros.learning.dataset import write_shard
 
@@ -237,11 +238,11 @@ def _convert(sources: "Iterable[Source]", count: int, folder: Path) -> None:
 
 
 @cache
-def _recorder(environment: str, policy: Path | None, randomised: float) -> "Recorder":
+def _recorder(environment: str, policy: Path | None, size: int, randomised: float) -> "Recorder":
     """This worker's recorder: building the scene takes seconds."""
     from act2goal_ros.learning.simulate import PolicyDriver, Recorder
     from act2goal_ros.serving.bundle import ModelBundle
     from act2goal_ros.sim.arm import SimulatedArm
 
     driver = PolicyDriver(ModelBundle.load(policy)) if policy else None
-    return Recorder(SimulatedArm(free_task(environment)), driver=driver, randomised=randomised)
+    return Recorder(SimulatedArm(free_task(environment), size), driver=driver, randomised=randomised)

@@ -21,6 +21,10 @@ import click
 @click.option("--start-from", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Checkpoint whose weights to start from.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--seed", default=0, show_default=True)
+@click.option("--preset", default="tiny", show_default=True, help="tiny: two CPU cores; base: one GPU; paper: LTX-Video's layout.")
+@click.option("--pretrained", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Folder with LTX-Video's or Genie Envisioner's weights, for --preset paper.")
+@click.option("--views", type=click.IntRange(1, 8), help="Cameras, their pictures one above the other; default: the preset's.")
 def command(
     data: Path,
     run: Path,
@@ -35,6 +39,9 @@ def command(
     start_from: Path | None,
     threads: int,
     seed: int,
+    preset: str,
+    pretrained: Path | None,
+    views: int | None,
 ) -> None:
     """Train on the episodes in DATA, with checkpoints in RUN; started again, it goes on where it was."""
     import torch
@@ -42,29 +49,34 @@ def command(
     from act2goal_ros.learning import train
     from act2goal_ros.learning.batches import Episodes
     from act2goal_ros.learning.checks import report
-    from act2goal_ros.learning.dataset import DatasetError
     from act2goal_ros.learning.distill import Student
-    from act2goal_ros.learning.system import System, load
-    from act2goal_ros.model.config import PRESETS
+    from act2goal_ros.learning.memory import TooLittleMemoryError
+    from act2goal_ros.learning.presets import open_preset
+    from act2goal_ros.learning.system import load
 
     if part == "distilled" and start_from is None:
         raise click.UsageError("--part distilled needs --start-from, the checkpoint it learns from")
     torch.set_num_threads(threads)
-    config = PRESETS["tiny"]
     try:
-        episodes = Episodes(data, config=config)
-    except DatasetError as error:
+        system = open_preset(preset, part, batch, pretrained, views, say=click.echo)
+        config, episodes = system.config, Episodes(data, config=system.config)
+    except (ValueError, TooLittleMemoryError) as error:
         raise click.ClickException(str(error)) from error
     for line in report(episodes.skipped):
         click.echo(line, err=True)
-    system = System(config)
-    if not (run / "autoencoder.pt").exists():
-        schedule = train.Schedule(minutes=autoencoder_minutes, learning_rate=2e-3, batch=32, seed=seed)
-        train.train_autoencoder(episodes, config, run, schedule)
-    if part == "autoencoder":
-        return
-    system.autoencoder.load_state_dict(load(run / "autoencoder.pt")["model"])
-    train.encode_all(episodes, system.autoencoder, config, run.name)
+    if config.architecture == "ltx":
+        from act2goal_ros.learning.ltx_system import show_pictures
+
+        run.mkdir(parents=True, exist_ok=True)
+        show_pictures(episodes)
+    else:
+        if not (run / "autoencoder.pt").exists():
+            schedule = train.Schedule(minutes=autoencoder_minutes, learning_rate=2e-3, batch=32, seed=seed)
+            train.train_autoencoder(episodes, config, run, schedule)
+        if part == "autoencoder":
+            return
+        system.autoencoder.load_state_dict(load(run / "autoencoder.pt")["model"])
+        train.encode_all(episodes, system.autoencoder, config, run.name)
     train.prepare(system, episodes)
     if start_from:
         missing = system.load_state_dict(load(start_from)["average"], strict=False).missing_keys

@@ -185,7 +185,7 @@ def action_scales(episodes: Episodes, among: list[int], config: ModelConfig, see
         episode = episodes.all[i]
         for now in generator.integers(0, len(episode) - HOLD_STEPS, 8):
             steps = np.minimum(now + np.arange(1, config.chunk_steps + 1), len(episode) - 1)
-            far = np.minimum(now + np.array([30, 45, 60]), len(episode) - 1)[: config.distal_frames]
+            far = np.minimum(now + config.chunk_steps + np.linspace(14, 44, config.distal_frames).astype(int), len(episode) - 1)
             relative.append(episode.command[np.concatenate([steps, far])][:, :-1] - episode.joints[now])
             velocities.append(episode.velocities[now])
     joints = np.maximum(np.std(relative, 0), 0.02)

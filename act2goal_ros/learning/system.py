@@ -29,8 +29,17 @@ class System(nn.Module):
         self.distance = TemporalDistance(config)
         self.expert = ActionExpert(config)
 
+    def encoded(self, batch: Batch) -> Batch:
+        """A sampler's batch with latents where it has pictures; here it has latents."""
+        return batch
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """A plan's latent frames (F, C, H, W) → pictures of its frames, about 0 .. 1."""
+        return self.autoencoder.decode(latents)
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """`video` and `action` (flow matching), `distance`, `cube`, `target`; each a scalar."""
+        batch = self.encoded(batch)
         level = torch.where(torch.rand(len(batch.goal)) < PURE_NOISE, torch.ones(()), torch.rand(len(batch.goal)))
         noise = torch.randn_like(batch.future)
         mix = level.view(-1, 1, 1, 1, 1)

@@ -167,16 +167,16 @@ def prepare(system: System, episodes: Episodes) -> None:
 def sample_pictures(system: System, episodes: Episodes, path: Path, seed: int = 3) -> None:
     """A picture of held-out plans: current, imagined frames (one pass) above the true ones, goal."""
     sampler = Sampler(episodes, episodes.split()[1], system.config, seed)
-    batch = sampler.batch(4)
+    batch = system.encoded(sampler.batch(4))
     with torch.no_grad():
         noise = torch.randn_like(batch.future)
         velocity, _ = system.world(noise, batch.current, batch.goal, batch.offsets, torch.ones(4))
         imagined = noise + velocity
         rows = []
         for i in range(4):
-            known = [batch.current[i : i + 1], batch.goal[i : i + 1]]
+            first, last = system.autoencoder.decode(torch.stack([batch.current[i], batch.goal[i]])).split(1)
             for frames in (imagined[i], batch.future[i]):
-                pictures = system.autoencoder.decode(torch.cat([known[0], frames, known[1]])).clamp(0, 1)
+                pictures = torch.cat([first, system.decoded(frames), last]).clamp(0, 1)
                 rows.append(np.hstack([*(pictures.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)]))
     cv2.imwrite(str(path), cv2.resize(np.vstack(rows)[..., ::-1], None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST))
 
