@@ -105,7 +105,9 @@ class Sampler:
         gripper = episode.command[soon, -1]
         return (NEAR_WEIGHT if gripper.min() < 0.5 < gripper.max() else 1.0) * useful
 
-    def batch(self, plans: int) -> Batch:
+    def batch(self, plans: int, generator: np.random.Generator | None = None) -> Batch:
+        """So many plans; with a generator they follow from it alone, not from what was drawn before."""
+        self._generator = generator or self._generator
         chosen = np.searchsorted(self._probability, self._generator.random(plans))
         rows = [self._plan(*self._starts[i]) for i in np.minimum(chosen, len(self._starts) - 1)]
         return Batch(**{f.name: torch.from_numpy(np.concatenate([row[f.name] for row in rows])) for f in fields(Batch)

@@ -1,13 +1,11 @@
 """All networks together, and what they are trained to do."""
 
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from act2goal_ros.learning.batches import Batch
+from act2goal_ros.learning.checkpoint import load as load  # which callers take from here
 from act2goal_ros.model.autoencoder import Autoencoder
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.expert import ActionExpert, Context
@@ -65,16 +63,3 @@ class System(nn.Module):
         weight = (batch.weights * (1 - batch.given_mask)).unsqueeze(-1)
         error = functional.smooth_l1_loss(predicted, clean, beta=0.1, reduction="none")
         return (weight * error).sum() / (weight.sum() * clean.shape[-1]).clamp(min=1.0), context
-
-
-def save(path: Path, state: dict[str, object]) -> None:
-    """Writes a checkpoint so that either the old or the new one is there, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)
-
-
-def load(path: Path) -> dict[str, Any]:
-    """A checkpoint's tensors and plain values; nothing in it is executed."""
-    return torch.load(path, map_location="cpu", weights_only=True)
