@@ -258,9 +258,7 @@ def test_a_checkpoint_of_another_configuration(episodes: Episodes, whole: Path, 
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     state = load(whole / "stage1.pt")
     save(tmp_path / "stage1.pt", state | {"config": state["config"] | {"world_width": 48, "prefix_steps": 2}})
-    with pytest.raises(
-        CheckpointError, match=r"stage1\.pt is of another configuration: prefix_steps 2 there, 4 here; world_width 48 there, 24"
-    ):
+    with pytest.raises(CheckpointError, match="of another configuration: prefix_steps 2 there, 4 here; world_width 48 there, 24"):
         small_training(tmp_path, episodes)
     save(tmp_path / "stage1.pt", {"model": state["model"]})
     with pytest.raises(CheckpointError, match=r"stage1\.pt lacks average, config, elapsed, optimizer, steps"):
@@ -314,7 +312,7 @@ def test_too_many_in_a_row_end_the_training(episodes: Episodes, tmp_path: Path, 
 def full_disk(path: Path) -> None:
     """The next file written here meets a full disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".tmp").symlink_to("/dev/full")
+    path.with_name(f"{path.name}.tmp").symlink_to("/dev/full")
 
 
 def test_a_full_disk_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,10 +320,10 @@ def test_a_full_disk_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytes
     save(path, {"x": torch.zeros(10)})
     full_disk(path)
     with pytest.raises(
-        CannotWriteError, match=r"a\.pt could not be written: .*No space left on device; it needs about \d+ bytes, \d+ are free"
+        CannotWriteError, match=r"a\.pt could not be written: .*No space left on device; it needs about 46\d+ bytes, \d+ are"
     ):
         save(path, {"x": torch.ones(100000)})
-    assert torch.equal(load(path)["x"], torch.zeros(10)) and not path.with_suffix(".tmp").is_symlink()
+    assert torch.equal(load(path)["x"], torch.zeros(10)) and not (tmp_path / "a.pt.tmp").is_symlink()
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     with pytest.raises(CannotWriteError, match="it needs about 4096 bytes, 1000 are free"):
@@ -368,21 +366,23 @@ def test_rows_that_could_not_be_written_come_later(
     assert curve(tmp_path) == curve(whole)
 
 
+STEPWISE = ("joints", "velocities", "gripper", "command", "disturbed", "cube", "target")
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda e: replace(e, **{n: getattr(e, n)[:20] for n in ("joints", "velocities", "gripper", "command", "disturbed", "cube", "target")}),
-         "20 steps, at least 21 needed"),
-        (lambda e: replace(e, joints=e.joints[:, :5]), "5 joints, the model has 6"),
-        (lambda e: replace(e, frames=e.frames[:, ::2, ::2]), r"frames \(32, 32, 3\) uint8, the model takes \(64, 64, 3\) uint8"),
-        (lambda e: replace(e, command=np.where(np.arange(len(e))[:, None] == 7, np.nan, e.command)), "command of step 7 is .*nan.*: not finite"),
+        (lambda e: {name: getattr(e, name)[:20] for name in STEPWISE}, "20 steps, at least 21 needed"),
+        (lambda e: {"joints": e.joints[:, :5]}, "5 joints, the model has 6"),
+        (lambda e: {"frames": e.frames[:, ::2, ::2]}, r"frames \(32, 32, 3\) uint8, the model takes \(64, 64, 3\) uint8"),
+        (lambda e: {"command": np.where(np.arange(len(e))[:, None] == 7, np.nan, e.command)}, "command of step 7 is .*nan.*: not finite"),
     ],
-)  # fmt: skip
-def test_an_episode_that_cannot_be_learnt_from(episodes: Episodes, tmp_path: Path, change: Callable[[Any], Any], reason: str) -> None:
-    write_shard(
-        tmp_path / "00000", [episodes.all[0], change(episodes.all[1])] if "joints," not in reason else [change(episodes.all[1])] * 2
-    )
-    with pytest.raises(DatasetError, match=f"episode [01] of .*00000: {reason}"):
+)
+def test_an_episode_that_cannot_be_learnt_from(
+    episodes: Episodes, tmp_path: Path, change: Callable[[Any], dict[str, Any]], reason: str
+) -> None:
+    write_shard(tmp_path / "00000", [replace(e, **change(e)) for e in episodes.all])
+    with pytest.raises(DatasetError, match=f"episode 0 of .*00000: {reason}"):
         check_data(Episodes(tmp_path), TINY)
 
 

@@ -149,16 +149,16 @@ class _Run:
         if not path.exists():
             train.train_autoencoder(self.episodes, self.config, self.folder, schedule, self.fabric, self.cadence)
         seeded(schedule.seed, 0, 0)
-        system, state = System(self.config), load(path)
+        system, state = System(self.config), load(path, "model")
         load_weights(system.autoencoder, state["model"], state.get("config"), path)
-        train.encode_all(self.episodes, system.autoencoder, self.config, self.fabric)
+        train.encode_all(self.episodes, system.autoencoder, self.config, fabric=self.fabric)
         train.prepare(system, self.episodes)
         return system
 
     def _start_from(self, system: "System", path: Path) -> None:
         from act2goal_ros.learning.checkpoint import load, load_weights
 
-        state = load(path)
+        state = load(path, "average")
         missing = load_weights(system, state["average"], state.get("config"), path)
         click.echo(f"starts from {path}; new there: {', '.join(missing) or 'nothing'}")
 

@@ -32,7 +32,7 @@ def write(path: Path, size: int, fill: Callable[[BinaryIO], object], keep: Path 
     The old file is kept at `keep`, if given. Raises CannotWriteError, and nothing has changed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
+    temporary = path.with_name(f"{path.name}.tmp")
     try:
         if (free := shutil.disk_usage(path.parent).free) < size:
             raise OSError(f"{free} bytes are free")
@@ -62,8 +62,8 @@ def save(path: Path, state: Mapping[str, object]) -> None:
     write(path, _bytes(state) + MARGIN, lambda file: torch.save(dict(state), file), previous(path))
 
 
-def load(path: Path) -> dict[str, Any]:
-    """A checkpoint's tensors and plain values, on the CPU. Raises CheckpointError where it is missing or damaged."""
+def load(path: Path, *needed: str) -> dict[str, Any]:
+    """A checkpoint's tensors and plain values, on the CPU. Raises CheckpointError if it is missing, damaged, or lacks what is needed."""
     if not path.is_file():
         kept = f"; the one before it is {previous(path)}" if previous(path).is_file() else ""
         raise CheckpointError(f"no checkpoint {path}{kept}")
@@ -77,22 +77,23 @@ def load(path: Path) -> dict[str, Any]:
         raise
     except Exception as error:  # torch raises whatever it meets in a damaged file
         raise CheckpointError(f"checkpoint {path} is damaged ({path.stat().st_size} bytes): {error}") from error
-    if not isinstance(state, dict):
-        raise CheckpointError(f"checkpoint {path} holds a {type(state).__name__}, not a dictionary")
+    if not isinstance(state, dict) or not state.keys() >= set(needed):
+        lacking = sorted(set(needed) - state.keys()) if isinstance(state, dict) else needed
+        raise CheckpointError(f"checkpoint {path} lacks {', '.join(lacking)}")
     return state
 
 
-def load_newest(path: Path) -> dict[str, Any] | None:
-    """The checkpoint at `path`; if it is damaged or missing, the one before it; None if there is neither.
+def load_newest(path: Path, *needed: str) -> dict[str, Any] | None:
+    """The checkpoint at `path`; if it is missing or cannot be used, the one before it; None if there is neither.
 
-    A damaged file is put aside under the name *.damaged.pt. Raises CheckpointError if all there are, are damaged.
+    Such a file is put aside under the name *.damaged.pt. Raises CheckpointError if all that there are, are such.
     """
     errors = []
     for candidate in (path, previous(path)):
         if not candidate.exists():
             continue
         try:
-            state = load(candidate)
+            state = load(candidate, *needed)
         except CheckpointError as error:
             errors.append(str(error))
             continue

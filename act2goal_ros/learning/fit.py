@@ -184,11 +184,9 @@ class Trainer:
 
     def _resume(self) -> list[str]:
         """Takes over the newest checkpoint, if there is one; returns what is asked for otherwise than before."""
-        state = load_newest(self._path)
+        state = load_newest(self._path, "model", "optimizer", "average", "steps", "elapsed", "config")
         if state is None:
             return []
-        if lacking := {"model", "optimizer", "average", "steps", "elapsed", "config"} - state.keys():
-            raise CheckpointError(f"checkpoint {self._path} lacks {', '.join(sorted(lacking))}")
         if differ := differences(state["config"], self._config):
             raise CheckpointError(f"checkpoint {self._path} is of another configuration: {'; '.join(differ)}")
         for weights in (state["model"], state["average"]):
@@ -203,4 +201,8 @@ class Trainer:
             self._average.values[name].copy_(value)
         self._steps, self._before, self._skipped = state["steps"], state["elapsed"], state.get("skipped", 0)
         self._average.count = state.get("updates", self._steps)
-        return self._schedule.changes(state.get("schedule", {}))
+        before = state.get("weights", self._job.weights)
+        others = [
+            f"weight of {name} {before.get(name)} → {value}" for name, value in self._job.weights.items() if before.get(name) != value
+        ]
+        return self._schedule.changes(state.get("schedule", {})) + others

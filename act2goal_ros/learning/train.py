@@ -103,9 +103,11 @@ def fingerprint(module: nn.Module) -> str:
 
 
 @torch.no_grad()
-def encode_all(episodes: Episodes, autoencoder: Autoencoder, config: ModelConfig, fabric: Fabric | None = None) -> None:
-    """Latents of all frames, kept beside each shard for this autoencoder. Processes share the shards."""
-    fabric, key = fabric or make_fabric(), fingerprint(autoencoder)
+def encode_all(
+    episodes: Episodes, autoencoder: Autoencoder, config: ModelConfig, key: str | None = None, fabric: Fabric | None = None
+) -> None:
+    """Latents of all frames, kept beside each shard under `key`, by default the autoencoder's fingerprint. Processes share the shards."""
+    fabric, key = fabric or make_fabric(), key or fingerprint(autoencoder)
     autoencoder.to(fabric.device)
     files = [shard / f"latents-{key}.npy" for shard in episodes.shards]
     mine = slice(fabric.global_rank, None, fabric.world_size)
