@@ -260,6 +260,8 @@ def test_a_checkpoint_of_another_configuration(episodes: Episodes, whole: Path, 
     save(tmp_path / "stage1.pt", state | {"config": state["config"] | {"world_width": 48, "prefix_steps": 2}})
     with pytest.raises(CheckpointError, match="of another configuration: prefix_steps 2 there, 4 here; world_width 48 there, 24"):
         small_training(tmp_path, episodes)
+    previous(tmp_path / "stage1.pt").unlink()
+    (tmp_path / "stage1.pt").unlink()
     save(tmp_path / "stage1.pt", {"model": state["model"]})
     with pytest.raises(CheckpointError, match=r"stage1\.pt lacks average, config, elapsed, optimizer, steps"):
         small_training(tmp_path, episodes)

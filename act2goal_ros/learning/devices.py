@@ -23,7 +23,7 @@ def make_fabric(device: str = "cpu", processes: int = 1, precision: str = "fp32"
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if device == "cuda" and torch.cuda.device_count() < processes:
         raise TrainingError(f"{processes} processes on GPUs: {torch.cuda.device_count()} found, {processes} needed")
-    strategy = DDPStrategy(timeout=PATIENCE, broadcast_buffers=False) if processes > 1 else "auto"
+    strategy = DDPStrategy(timeout=PATIENCE, forward_sync_buffers=False) if processes > 1 else "auto"
     fabric = Fabric(accelerator=device, devices=processes, strategy=strategy, precision=PRECISIONS[precision])
     fabric.launch()
     if threads is not None:
