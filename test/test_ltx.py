@@ -85,7 +85,7 @@ def episodes(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Episodes]:
         random = np.random.default_rng(0)
         frames = [random.integers(0, 255, (len(e.frames), views * 32, 32, 3), np.uint8) for e in made]
         write_shard(folder / "00000", [Episode(**{**e.__dict__, "frames": f}) for e, f in zip(made, frames, strict=True)])
-        found[views] = Episodes(folder)
+        found[views] = Episodes(folder, config=replace(SMALL, views=views))
         show_pictures(found[views])
     return found
 

@@ -93,7 +93,7 @@ def two_cameras(tmp_path_factory: pytest.TempPathFactory) -> Episodes:
     made = [episode(40 + HOLD_STEPS, seed) for seed in range(3)]
     frames = [random.integers(0, 255, (len(e.frames), 256, 128, 3), np.uint8) for e in made]
     write_shard(folder / "00000", [Episode(**{**e.__dict__, "frames": f}) for e, f in zip(made, frames, strict=True)])
-    found = Episodes(folder)
+    found = Episodes(folder, config=TWO)
     found.latents = [random.normal(size=(len(e.frames), 8, 16, 8)).astype(np.float16) for e in found.all]
     return found
 

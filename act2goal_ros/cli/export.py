@@ -16,8 +16,8 @@ import click
 @click.option("--about", type=click.Path(exists=True, path_type=Path), help="JSON merged into the manifest: data, training, results.")
 def command(run: Path, folder: Path, part: str, name: str, robots: tuple[str, ...], flow_steps: int | None, about: Path | None) -> None:
     """Write the networks of RUN to FOLDER as ONNX, each checked against torch, with a manifest."""
+    from act2goal_ros.learning.checkpoint import load
     from act2goal_ros.learning.presets import build_system
-    from act2goal_ros.learning.system import load
     from act2goal_ros.model.config import ModelConfig
     from act2goal_ros.serving.export import export
 

@@ -93,7 +93,10 @@ class Sampler:
         self._generator = np.random.default_rng(seed)
         starts = [(e, s, self._weight(episodes.all[e], s)) for e in among for s in range(0, len(episodes.all[e]) - 4, 2)]
         self._starts = np.array([(e, s) for e, s, _ in starts])
-        self._probability = np.cumsum(_balanced(np.array([w for _, _, w in starts]), [episodes.all[e].environment for e, _, _ in starts]))
+        weights = np.array([w for _, _, w in starts])
+        if not weights.sum() > 0:
+            raise DatasetError(f"every step of {len(among)} episodes is disturbed: at least one must be learnt from")
+        self._probability = np.cumsum(_balanced(weights, [episodes.all[e].environment for e, _, _ in starts]))
 
     @staticmethod
     def _weight(episode: Episode, step: int) -> float:
@@ -105,7 +108,9 @@ class Sampler:
         gripper = episode.command[soon, -1]
         return (NEAR_WEIGHT if gripper.min() < 0.5 < gripper.max() else 1.0) * useful
 
-    def batch(self, plans: int) -> Batch:
+    def batch(self, plans: int, generator: np.random.Generator | None = None) -> Batch:
+        """So many plans; with a generator they follow from it alone, not from what was drawn before."""
+        self._generator = generator or self._generator
         chosen = np.searchsorted(self._probability, self._generator.random(plans))
         rows = [self._plan(*self._starts[i]) for i in np.minimum(chosen, len(self._starts) - 1)]
         return Batch(**{f.name: torch.from_numpy(np.concatenate([row[f.name] for row in rows])) for f in fields(Batch)
@@ -173,8 +178,9 @@ class Sampler:
 
 def _balanced(weights: np.ndarray, environments: list[str]) -> np.ndarray:
     """(N,) weights scaled so that every environment has the same share of 1."""
-    names, numbers = np.unique(environments, return_inverse=True)
-    return weights / np.bincount(numbers, weights)[numbers] / len(names)
+    _, numbers = np.unique(environments, return_inverse=True)
+    sums = np.bincount(numbers, weights)
+    return weights / np.where(sums > 0, sums, 1.0)[numbers] / np.count_nonzero(sums)
 
 
 def action_scales(episodes: Episodes, among: list[int], config: ModelConfig, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -85,11 +85,11 @@ def problem(episode: Episode, config: ModelConfig) -> str:
 
 
 def _wrong_shape(episode: Episode, config: ModelConfig) -> str:
-    steps, joints, side = len(episode), config.joints, config.camera_size
+    steps, joints = len(episode), config.joints
     if steps < SHORTEST:
         return f"{steps} steps, at least {SHORTEST} needed"
     expected = {
-        "frames": (-(-steps // 2), side, side, 3),
+        "frames": (-(-steps // 2), *config.picture_shape, 3),
         "joints": (steps, joints),
         "velocities": (steps, joints),
         "gripper": (steps,),

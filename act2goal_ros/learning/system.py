@@ -1,14 +1,12 @@
 """All networks together, and what they are trained to do."""
 
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from act2goal_ros.learning.augment import relight
 from act2goal_ros.learning.batches import Batch
+from act2goal_ros.learning.checkpoint import load as load  # which callers take from here
 from act2goal_ros.model.autoencoder import Autoencoder
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.expert import ActionExpert, Context
@@ -81,16 +79,3 @@ def labelled_error(found: Tensor, label: Tensor) -> Tensor:
     """Mean absolute error over the labels that are known: NaN, of recordings without a simulator, has weight 0."""
     known = label.isfinite()
     return ((found - label.nan_to_num()).abs() * known).sum() / known.sum().clamp(min=1)
-
-
-def save(path: Path, state: dict[str, object]) -> None:
-    """Writes a checkpoint so that either the old or the new one is there, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)
-
-
-def load(path: Path) -> dict[str, Any]:
-    """A checkpoint's tensors and plain values; nothing in it is executed."""
-    return torch.load(path, map_location="cpu", weights_only=True)
