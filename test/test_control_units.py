@@ -82,6 +82,8 @@ def test_robots_load_by_name_and_path() -> None:
         ("joint_states_topic: joint_states", "", "'joint_states_topic' is missing"),
         ("max_effort", "max_efort", "gripper: unknown 'max_efort'"),
         ("tracking_error: 1.0", "tracking_error: 0.0", "tracking_error is 0.0 rad"),
+        ("path_tolerance: 0.0", "path_tolerance: -0.5", "controller.path_tolerance is -0.5, must be at least 0, or -1 for none"),
+        ("goal_time_tolerance: 0.0", "goal_time_tolerance: .nan", "controller.goal_time_tolerance is nan"),
         ("name: ur5e_sim", "name: [", "cannot be read"),
     ],
 )

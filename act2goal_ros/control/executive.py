@@ -28,6 +28,7 @@ Array = NDArray[np.float64]
 STILL = 0.01  # rad/s; a controller whose reference moves less stands still
 SYNC = 0.002  # rad; commands start from the controller's reference when it differs by more
 RESEND = 0.05  # s; a braking tail that ends sooner is not sent again
+PAUSED = 0.01  # speed scaling below which the controller counts as paused
 WARM_UP = 3  # chunks whose delay is not counted after a start
 
 # Faults after which motion resumes only when the cause has been gone for a while; the others end at once.
@@ -58,10 +59,14 @@ class State(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Bounds; s and rad. lead: from a command's sending to its first new point; horizon: of chunk in each command."""
+    """Bounds; s and rad. lead: from a command's sending to its first new point; horizon: of chunk in each command.
+
+    command_period: between commands that say nothing new; a new chunk and the beginning of a stop never wait.
+    """
 
     lead: float = 0.01
     horizon: float = 0.08
+    command_period: float = 0.0
     bounds: Bounds = field(default_factory=Bounds)
     delay_budget: float = 0.3
     command_error: float = 0.1
@@ -74,7 +79,7 @@ def settings_from(parameters: Any, robot: RobotConfig, stepped: bool) -> Setting
     names = ("image_timeout", "joint_states_timeout", "controller_timeout", "clock_jump")
     limits = {name: float(getattr(parameters, name)) for name in names}
     bounds = Bounds(tracking_error=robot.controller.tracking_error, **limits)
-    own = ("lead", "horizon", "delay_budget", "command_error", "recovery_time")
+    own = ("lead", "horizon", "command_period", "delay_budget", "command_error", "recovery_time")
     return Settings(bounds=bounds, stepped=stepped, **{name: float(getattr(parameters, name)) for name in own})
 
 
@@ -113,7 +118,6 @@ class Executive:
         self.stream = CommandStream(robot.limits, horizon=settings.horizon)
         self.delays = Durations()  # s from an image's stamp to the first command from it
         self._clock = StreamClock(settings.bounds.clock_jump, settings.stepped)
-        self._pending: Cause = NO_CAUSE  # a fault of an output, to be dealt with in the next tick
         self._gripper = float("nan")
         self._gripper_sent: deque[tuple[float, float]] = deque(maxlen=256)
         self._ready = False  # whether the stream knows where the arm is
@@ -128,13 +132,21 @@ class Executive:
         self.decision = Decision(State.IDLE, StopReason.INACTIVE, "not active")
         self.chunk: ActionChunk | None = None
         self._chunk_on_stream: ActionChunk | None = None
+        self._pending: Cause = NO_CAUSE  # a fault of an output, to be dealt with in the next tick
         self._clear_since: float | None = None
         self._unmeasured = WARM_UP
+        self._halted = self._paused = False  # whether the controller has stopped by itself; is at speed 0
+        self._sent_at = float("-inf")  # stream's clock
 
     def model_failed(self, detail: str) -> None:
         """An inference raised."""
         self._drop("model_fault")
         self._pending = (StopReason.MODEL_FAULT, detail)
+
+    def controller_failed(self, reason: StopReason, detail: str, halted: bool = False) -> None:
+        """The controller does not do what it was told. halted: it has stopped by itself, where its reference says."""
+        self._pending = (reason, detail)
+        self._halted = self._halted or halted
 
     def chunk_made(self, request: Request, chunk: ActionChunk, now: float) -> bool:
         """An inference ended; False when its chunk is dropped."""
@@ -174,12 +186,13 @@ class Executive:
     def tick(self, now: float, monotonic: float) -> Decision:
         """What to send now; to be called at the command rate, and when a chunk arrived."""
         speed = 1.0 if self.inputs.report is None else self.inputs.report.speed
+        self._paused = speed < PAUSED
         jump = self._clock.update(now, monotonic, speed)
         if jump:
             self._clock_jumped()
         cause = (StopReason.CLOCK_JUMP, jump) if jump else self._cause(now, monotonic)
         cause = self._linger(cause, monotonic)
-        if cause[0] or self.chunk is None or speed < 0.01:
+        if cause[0] or self.chunk is None or self._paused:
             self.decision = self._hold(cause, now)
         else:
             self.decision = self._follow(self.chunk, now)
@@ -212,7 +225,7 @@ class Executive:
     def _cause(self, now: float, monotonic: float) -> Cause:
         """Why the arm must not follow, if it must not; the gravest cause first."""
         pending, self._pending = self._pending, NO_CAUSE
-        for cause in (self.inputs.cause(now, monotonic), self._cause_of_reference(), pending):
+        for cause in (self.inputs.cause(now, monotonic), pending, self._cause_of_reference()):
             if cause[0]:
                 return cause
         age = 0.0 if self.chunk is None else now - self.chunk.stamp
@@ -266,11 +279,13 @@ class Executive:
         if not self._ready and not self._synchronise(now):
             return Decision(State.IDLE, *(cause if cause[0] else (StopReason.NONE, "waiting for the controller")))
         stream, at = self.stream, self._clock.to_stream(now)
+        if self._halted:
+            self._give_in()
         if self.decision.state == State.RUNNING and stream.rest_time > at:
             return Decision(State.BRAKING, *cause, self._sent(self._brake(at), at))
         if stream.rest_time > at:
             # Sent again in case it was lost; a controller refuses what ends before it arrives.
-            again = stream.rest_time > at + RESEND
+            again = stream.rest_time > at + RESEND and self._due(at)
             sent = self._sent(stream.resend(at, self.lead), at) if again else None
             return Decision(State.BRAKING, *cause, sent)
         self._synchronise(now)
@@ -281,8 +296,14 @@ class Executive:
         """From the commanded state, or from the controller's where that is elsewhere: never a jump."""
         report = self.inputs.report
         if report is not None and self._distance(report).max() > self.settings.command_error:
-            self.stream.take_over(report.q, report.qd, self._clock.to_stream(report.stamp))
+            self._give_in()
         return self.stream.brake(at, self.lead)
+
+    def _give_in(self) -> None:
+        """What moves, if anything does, is where the controller says."""
+        report, self._halted = self.inputs.report, False
+        if report is not None:
+            self.stream.take_over(report.q, report.qd, self._clock.to_stream(report.stamp))
 
     def _synchronise(self, now: float) -> bool:
         """At rest: takes the controller's reference for what is commanded; False while that is not possible."""
@@ -298,6 +319,8 @@ class Executive:
         at = self._clock.to_stream(now)
         if self.decision.state != State.RUNNING and not self._synchronise(now):
             return Decision(State.HOLDING, StopReason.NONE, "waiting for the controller to stand still")
+        if chunk is self._chunk_on_stream and self.decision.state == State.RUNNING and not self._due(at):
+            return Decision(State.RUNNING, StopReason.NONE, "")
         if chunk is not self._chunk_on_stream:
             self._chunk_on_stream = chunk
             self.stream.adopt(replace(chunk, stamp=self._clock.to_stream(chunk.stamp)))
@@ -310,7 +333,15 @@ class Executive:
         self._gripper_sent.append((now + self.lead, self._gripper))
         return Decision(State.RUNNING, StopReason.NONE, "", self._sent(trajectory, at), self._gripper)
 
+    def _due(self, at: float) -> bool:
+        """Whether a command that says nothing new may be sent; on the stream's clock, on which commands last.
+
+        Never while the controller is paused: it would start anew each time, a little further on, and tremble.
+        """
+        return not self._paused and not 0.0 <= at - self._sent_at < self.settings.command_period
+
     def _sent(self, trajectory: Trajectory, at: float) -> Trajectory:
+        self._sent_at = at
         if self.cover_now:
             trajectory = self.stream.resend(at, 0.0)
         return replace(trajectory, start=self._clock.to_node(trajectory.start))
