@@ -98,6 +98,42 @@ def bringup(result: dict[str, Any]) -> str:
     ])
 
 
+def spread(values: dict[str, float] | None) -> str:
+    """p50 / p99 / max of a figure in ms."""
+    return "not measured" if not values else " / ".join(f"{values[key]:.1f}" for key in ("p50", "p99", "max")) + " ms"
+
+
+def realtime(result: dict[str, Any]) -> str:
+    """The page's section on docs/results/realtime.json; nothing where there is none."""
+    if not result:
+        return ""
+    parts, swap = result.get("overhead_parts_ms") or {}, result.get("hot_swap")
+    missed, bare = result.get("missed_tick_fraction_50hz"), result.get("bare_timer_fraction")
+    rows = [
+        ("tick (live picture in, chunk out) on one core, p50 / p99 / max", spread(result.get("tick_ms")), "≤ 3 / 5 ms"),
+        ("imagination (one pass) on one core", spread(result.get("imagination_ms")), "≤ 20 ms"),
+        ("graph's cost: frame published → command published, less the network", spread(result.get("graph_overhead_ms")), "≤ 3 / 8 ms"),
+        ("… of it transport of the frame", spread(parts.get("transport")), ""),
+        ("… of it the rest: hand-overs, joining, limits, messages", spread(parts.get("rest")), ""),
+        ("in the same run: stamp → frame published (the simulated camera renders)", spread(parts.get("camera")), ""),
+        ("in the same run: the network", spread(parts.get("inference")), ""),
+        ("in the same run: stamp → command", spread(parts.get("camera_to_command")), ""),
+        ("ticks missed at 50 Hz beside a training, and by a bare timer in the same run",
+         "not measured" if missed is None else f"{percent(missed)}, {percent(bare)}", "≤ 0.1 % beyond the bare timer"),
+        ("frames without a chunk while adapters are swapped", "not measured" if not swap else
+         f"{swap['with']['missed']} of {swap['with']['ticks']} in {swap['swaps']} swaps (without: {swap['without']['missed']} of "
+         f"{swap['without']['ticks']})", "0"),
+        ("on a GPU", "not measured: none was at hand", "TensorRT ≥ 2 × torch.compile"),
+    ]  # fmt: skip
+    commands = sorted({value for key, value in result.items() if key.startswith("command.")})
+    return "\n".join([
+        "", "## Real time", "",
+        f"{result.get('hardware', 'hardware not recorded')}; commit {result.get('commit')}, {result.get('date')}.", "",
+        "| | measured | asked for |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in rows), "",
+        "Commands:", "", *(f"- `{command}`" for command in commands), "",
+    ])  # fmt: skip
+
+
 def lerobot(result: dict[str, Any]) -> str:
     """The page's section on the key `lerobot` of docs/results/realtime.json; nothing where it was not measured."""
     if not result:
@@ -114,9 +150,9 @@ def lerobot(result: dict[str, Any]) -> str:
 
 def page() -> str:
     """docs/benchmarks.md."""
-    result, realtime = load("bringup"), load("realtime")
+    result, other = load("bringup"), load("realtime")
     head = "# Benchmarks\n\nMade by `python benchmarks/report.py` from docs/results/. A figure that was not measured says so.\n\n"
-    return head + bringup(result) + lerobot(realtime.get("lerobot", {}))
+    return head + bringup(result) + realtime(other) + lerobot(other.get("lerobot") or {})
 
 
 def main() -> None:

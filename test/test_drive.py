@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ros_tools import new_domain
 
-from act2goal_ros.sim.expert import ExpertLimits
+from act2goal_ros.sim.experts.motion import ExpertLimits
 from act2goal_ros.sim.remote import Way
 
 LIMITS = ExpertLimits()

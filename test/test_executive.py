@@ -283,6 +283,46 @@ def test_the_prefix_is_what_will_be_commanded() -> None:
     assert request.plan.mask.tolist() == [True, False, False, True]
 
 
+def test_under_a_long_delay_the_prefix_goes_on_with_the_chunk_not_with_the_braking_tail() -> None:
+    world = World().moving()
+    for _ in range(100):
+        world.executive.delays.add(0.28)
+    request = world.executive.request(world.now, world.now, world.monotonic)
+    assert request is not None and request.prefix is not None
+    asked = SPEED * (world.now - world.began + 0.05 * np.arange(1, 7))
+    assert request.prefix[:, 0] == pytest.approx(asked, abs=0.01)
+    assert request.prefix[:, 6] == pytest.approx(0.7)
+    assert world.executive.stream.state_at(world.now + 0.3)[0][0] < asked[-1] - 0.03  # where the arm would be, told nothing more
+
+
+def test_with_every_chunk_over_budget_the_arm_holds_and_says_so_until_they_come_in_time() -> None:
+    world = World().moving()
+    in_time = world.infer
+    world.infer = lambda *_: in_time(delay=0.4)
+    world.run(0.5)
+    stopped = world.executive.commanded(world.now)[0]
+    count, dropped = len(world.sent), world.executive.inputs.drops["delay_over_budget"]
+    world.run(2.0)
+    assert {(d.state, d.reason) for _, d in world.sent[count:]} == {(State.HOLDING, Reason.DELAY_OVER_BUDGET)}
+    assert all("0.400 s after its image, allowed 0.3 s" in d.detail for _, d in world.sent[count:])
+    assert (world.executive.commanded(world.now)[0] == stopped).all()
+    assert world.executive.inputs.drops["delay_over_budget"] >= dropped + 40
+    check_continuous(world)
+    world.infer = in_time
+    world.began = world.now - float(stopped[0]) / SPEED
+    assert world.run(1.0).state == State.RUNNING
+    check_continuous(world)
+
+
+def test_both_joins_give_a_prefix_and_average() -> None:
+    world = World(Executive(ROBOT, Settings(bounds=Bounds(tracking_error=0.2)), join="both")).moving()
+    request, newest = world.executive.request(world.now, world.now, world.monotonic), world.executive.chunk
+    assert request is not None and request.prefix is not None and newest is not None
+    assert world.infer(rows=newest.positions + 0.1)
+    assert world.executive.chunk is not None
+    assert 0.0 < (world.executive.chunk.positions - newest.positions)[0, 0] < 0.05
+
+
 def test_at_a_limit_a_chunk_that_asks_for_slightly_more_is_followed_up_to_the_limit() -> None:
     world = World(Executive(ROBOT, Settings(bounds=Bounds(tracking_error=0.2)))).moving()
     infer = world.infer

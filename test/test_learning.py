@@ -72,6 +72,63 @@ def test_disturbed_commands_are_not_learnt(episodes: Episodes) -> None:
             assert (weight == 0) == (tuple(action.numpy()) in disturbed)
 
 
+def milestone_sampler(tmp_path: Path, milestones: tuple[int, ...]) -> Sampler:
+    made = replace(large_frames(episode(120, 1)), milestones=milestones)
+    made = replace(made, disturbed=np.zeros(120, bool), target=np.arange(360, dtype=np.float32).reshape(120, 3))
+    write_shard(tmp_path / f"{len(milestones):05d}", [made])
+    found = Episodes(tmp_path)
+    found.latents = [np.broadcast_to(np.arange(60, dtype=np.float32)[:, None, None, None], (60, 8, 8, 8))]  # a latent tells its frame
+    return Sampler(found, [0], SMALL, 0)
+
+
+def test_what_is_done_on_the_way_is_a_goal_too(tmp_path: Path) -> None:
+    batch = milestone_sampler(tmp_path, (40, 71)).batch(200)
+    start, goal = 2 * batch.current[:, 0, 0, 0].numpy(), 2 * batch.goal[:, 0, 0, 0].numpy()
+    reached = start + batch.arrival.numpy()
+    for step in (40, 70):  # of frames
+        chosen = goal == step
+        assert chosen.sum() > 10 and (start[chosen] < step).all(), "a milestone is the goal of what comes before it"
+        np.testing.assert_array_equal(reached[chosen], step)
+        assert (2 * batch.future[chosen].numpy() <= step).all(), "nothing after it is imagined"
+    assert set(goal[goal < 102]) == {40, 70} and (goal >= 102).sum() > 20, "the end is one as often"
+
+
+def test_commands_after_a_milestone_are_not_learnt_for_it(tmp_path: Path) -> None:
+    sampler = milestone_sampler(tmp_path, (40,))
+    commands = {tuple(row): i for i, row in enumerate(sampler._episodes.all[0].command)}
+    batch, views = sampler.batch(60), len(AGES)
+    seen = 0
+    for plan, goal in enumerate((2 * batch.goal[:, 0, 0, 0]).tolist()):
+        rows = slice(plan * views, (plan + 1) * views)
+        for actions, weights, live in zip(batch.actions[rows], batch.weights[rows], batch.live[rows], strict=True):
+            now = 2 * int(live[0, 0, 0])
+            steps = [commands[tuple(action.numpy())] for action in actions[:16]]
+            if goal == 40:
+                assert now <= 40 and max(steps) <= 40
+                assert all((weight > 0) == (now + row + 1 <= 40) for row, weight in enumerate(weights[:16].tolist()))
+                seen += 1
+            else:
+                assert (weights[:16] > 0).all(), "at the end the arm is to stay"
+    assert seen > 30
+
+
+def test_targets_are_those_of_the_live_frame(tmp_path: Path) -> None:
+    batch = milestone_sampler(tmp_path, (40,)).batch(20)
+    now = 2 * batch.live[:, 0, 0, 0].numpy()
+    step = (batch.target[:, 2].numpy() - 2) / 3  # z is the same in the base frame
+    assert np.isin(step - now, (0, 1)).all() and (step == now).mean() > 0.8, "the last step of an episode is seen on the frame before it"
+
+
+def test_milestones_change_nothing_where_there_are_none(episodes: Episodes) -> None:
+    """Single cubes have none: the same random numbers give the same plans as before there were any."""
+    sampler = Sampler(episodes, [0, 1, 2], SMALL, 5)
+    generator = np.random.default_rng(11)
+    sampler._generator = np.random.default_rng(11)
+    assert [sampler._goal(1, 4)[0] for _ in range(5)] == [
+        int(generator.integers(episodes.arrivals[1] + 2, len(episodes.all[1]))) for _ in range(5)
+    ]
+
+
 def test_every_part_gets_a_gradient(system: System, episodes: Episodes) -> None:
     losses = system.losses(Sampler(episodes, [0, 1, 2], SMALL, 0).batch(2))
     assert set(losses) == {"video", "action", "distance", "cube", "target"}

@@ -24,7 +24,7 @@ from act2goal_ros.nodes import topics
 from act2goal_ros.nodes.parameters import build, read_yaml
 from act2goal_ros.nodes.policy import PolicyParameters
 from act2goal_ros.serving import adapter
-from act2goal_ros.serving.bundle import NETWORKS, file_hash
+from act2goal_ros.serving.bundle import FORMAT, NETWORKS, file_hash
 from act2goal_ros.serving.reference import FILE as REFERENCE
 
 
@@ -260,16 +260,16 @@ def hollow_model(folder: Path) -> Path:
     for name in names:
         (folder / name).write_bytes(name.encode())
     files = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
-    manifest = {"format": 1, "name": "hollow", "robots": ["ur5e"], "files": files, "config": {}}
+    manifest = {"format": FORMAT, "name": "hollow", "robots": ["ur5e"], "files": files, "config": {}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
 
 def test_a_model_that_was_tampered_with_is_refused(tmp_path) -> None:
     model = hollow_model(tmp_path / "model")
-    (model / "act.onnx").write_bytes(b"something else")
+    (model / "tick.onnx").write_bytes(b"something else")
     said = heartbeat_of_a_policy_that_cannot_be_configured(tmp_path, model=str(model))
-    assert "act.onnx: SHA-256 is" in said and "the manifest says" in said, said
+    assert "tick.onnx: SHA-256 is" in said and "the manifest says" in said, said
 
 
 def test_a_model_for_another_robot_is_refused(tmp_path) -> None:

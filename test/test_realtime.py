@@ -91,10 +91,13 @@ class Still:
         self.steps = 0
         self.fail_at = None
 
-    def reset(self, task, seed):
-        self.threads["reset"] = threading.get_ident()
+    def prepare(self, task):
+        self.threads["prepare"] = threading.get_ident()
         if task not in self.tasks:
             raise ValueError(f"unknown task '{task}'")
+
+    def reset(self, task, seed):
+        self.threads["reset"] = threading.get_ident()
         self.task, self.joint_positions = task, np.full(2, float(seed))
         return np.full((4, 4, 3), seed, np.uint8)
 
@@ -110,6 +113,9 @@ class Still:
         self.threads["render"] = threading.get_ident()
         time.sleep(self.render_time)
         return np.full((4, 4, 3), round(data.position * 100) % 256, np.uint8)
+
+    def close(self):
+        self.threads["close"] = threading.get_ident()
 
     def success(self):
         return True
@@ -184,7 +190,7 @@ def test_building_resetting_and_rendering_share_a_thread_that_physics_does_not_w
     time.sleep(0.9)
     arm.stop()
     threads = arm._arm.threads
-    assert threads["build"] == threads["reset"] == threads["render"] != threads["step"]
+    assert threads["build"] == threads["prepare"] == threads["reset"] == threads["render"] != threads["step"]
     assert arm._arm.steps * STEP > 0.6
     assert 2 <= len(arm.ears.heard["image"]) <= 6
     assert arm.skipped_frames > 10

@@ -7,7 +7,7 @@ pytest.importorskip("ogbench")
 
 from act2goal_ros.learning.simulate import Disturbances, Recorder  # noqa: E402
 from act2goal_ros.sim.arm import SimulatedArm  # noqa: E402
-from act2goal_ros.sim.expert import ExpertLimits  # noqa: E402
+from act2goal_ros.sim.experts.motion import ExpertLimits  # noqa: E402
 from act2goal_ros.sim.scene import CAMERA, CubeScene  # noqa: E402
 
 
@@ -64,7 +64,7 @@ def test_the_expert_gets_there_within_its_limits(arm: SimulatedArm) -> None:
     for seed in range(3):
         episode = recorder.record(seed)
         assert episode is not None
-        assert np.linalg.norm(episode.cube[-1] - episode.target) < 0.02
+        assert np.linalg.norm(episode.cube[-1] - episode.target[-1]) < 0.02
         assert not episode.disturbed.any()
         speed = np.abs(np.diff(episode.command[:, :6], axis=0)) / 0.05
         assert speed.max() <= ExpertLimits().velocity + 1e-3
@@ -101,6 +101,6 @@ def test_the_expert_makes_up_for_what_a_driver_did(arm: SimulatedArm) -> None:
     driven = int(np.argmin(episode.disturbed))
     assert 10 <= driven <= 21 and not episode.disturbed[driven + 1 :].any(), "the driver's steps are not learnt, the expert's are"
     assert driver.pictures == driven // 2
-    assert np.linalg.norm(episode.cube[-1] - episode.target) < 0.02
+    assert np.linalg.norm(episode.cube[-1] - episode.target[-1]) < 0.02
     steps = np.abs(np.diff(episode.command[:, :6], axis=0))
     assert steps[driven - 1 : driven + 2].max() < 0.15, "the expert takes over without a jump"

@@ -442,6 +442,20 @@ def test_reset_gives_the_goal_picture_and_starts_an_episode(arm):
     arm.rest()
 
 
+def test_a_task_of_another_environment_builds_it(arm):
+    answer = arm.reset("scene-4", 2)
+    assert answer.success, answer.message
+    goal = images.to_rgb(answer.goal_image)
+    wait_for(lambda: arm.scenes[-1].task == "scene-4" and len(arm.scenes[-1].object_positions) == 9, 5.0, "sim/state of the scene")
+    assert not arm.scenes[-1].success
+    arm.images.clear()
+    wait_for(lambda: arm.images, 10.0, "frames of the scene")
+    shown = images.to_rgb(arm.images[-1])
+    assert 1.0 < np.abs(shown.astype(float) - goal).mean() < 25.0, "the same furniture, another state"
+    assert arm.reset().success, "and back, which is built already"
+    wait_for(lambda: arm.scenes[-1].task == "cube-single-1" and len(arm.scenes[-1].object_positions) == 3, 5.0, "sim/state of the cube")
+
+
 @timed
 def test_reset_aborts_a_goal_and_leaves_the_arm_at_rest(arm):
     handle = arm.start_goal(arm.follow, goal(arm.q, {PAN: 0.8}, 2.0))

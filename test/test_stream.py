@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ import ruckig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from act2goal_ros.control.chunk import ActionChunk
+from act2goal_ros.control.chunk import ActionChunk, ChunkError
 from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryController, TrajectoryCommand
 from act2goal_ros.control.jerkpath import GRID, stop
 from act2goal_ros.control.limits import uniform_limits
@@ -44,28 +47,101 @@ def check_joined(before: Trajectory, after: Trajectory) -> None:
         assert np.abs(old - new[0]).max() < 2e-3 if new is after.accelerations else np.abs(old - new[0]).max() < 1e-5
 
 
-@settings(max_examples=30, deadline=None)
+def check_extrema(trajectory: Trajectory, limits) -> None:
+    """As `check`, at the extrema of each polynomial: those of its cubic part, and what the rest can add at most."""
+    c, h = trajectory._pieces()
+
+    def rest(derivative: int) -> np.ndarray:
+        return sum(math.perm(k, derivative) * np.abs(c[k]) * h ** (k - derivative) for k in (4, 5))
+
+    def inside(s: np.ndarray) -> np.ndarray:
+        return np.where((s > 0) & (s < h), s, 0.0)
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        root = np.sqrt(np.maximum(c[2] ** 2 - 3 * c[1] * c[3], 0.0))
+        larger = -(c[2] + np.copysign(root, c[2]))
+        turns = [0 * c[0], h + 0 * c[0], inside(larger / (3 * c[3])), inside(c[1] / larger)]
+        top = inside(-c[2] / (3 * c[3]))
+    q = np.array([c[0] + s * (c[1] + s * (c[2] + s * c[3])) for s in turns])
+    v = np.array([c[1] + s * (2 * c[2] + s * 3 * c[3]) for s in (turns[0], turns[1], top)])
+    a = np.array([2 * c[2] + s * 6 * c[3] for s in turns[:2]])
+    assert (q - rest(0) >= limits.lower - 1e-9).all() and (q + rest(0) <= limits.upper + 1e-9).all(), (q.min(), q.max())
+    assert (np.abs(v) + rest(1) <= limits.velocity + 1e-6).all(), np.abs(v).max()
+    assert (np.abs(a) + rest(2) <= limits.acceleration + 1e-4).all(), np.abs(a).max()
+    assert (np.abs(6 * c[3]) + rest(3) <= 1.002 * limits.jerk).all(), (np.abs(6 * c[3]).max(), rest(3).max())
+    parts = (trajectory.times, trajectory.positions, trajectory.velocities, trajectory.accelerations)
+    assert all(np.isfinite(part).all() for part in parts)
+
+
+def spoilt(good: ActionChunk, kind: str, random: np.random.Generator) -> tuple[ActionChunk, str]:
+    """The chunk with one thing wrong, and what the error must say."""
+    rows, gripper = good.positions.copy(), good.gripper.copy()
+    row, joint, value = int(random.integers(len(rows))), int(random.integers(6)), float(random.choice([np.nan, np.inf, -np.inf]))
+    if kind == "position":
+        rows[row, joint] = value
+        return replace(good, positions=rows), f"{NAMES[joint]} is not finite"
+    if kind == "outside":
+        rows[row, joint] = 20.0
+        return replace(good, positions=rows), rf"{NAMES[joint]} is 20\.0000 rad, outside \["
+    if kind == "gripper":
+        gripper[row] = value
+        return replace(good, gripper=gripper), rf"gripper in row {row} is -?(nan|inf), outside \[-0\.25, 1\.25\]"
+    if kind == "stamp":
+        return replace(good, stamp=value), rf"stamp {value} s and dt 0\.05 s, expected finite"
+    if kind == "dt":
+        dt = float(random.choice([np.nan, np.inf, 0.0, -0.05]))
+        return replace(good, dt=dt), rf"and dt {dt} s, expected finite and > 0"
+    if kind == "gripper_shape":
+        return replace(good, gripper=gripper[1:]), r"gripper of shape \(\d+,\), expected \(\d+,\)"
+    shape = {"empty": (0, 6), "joints": (len(rows), 5), "flat": (6,), "deep": (1, len(rows), 6)}[kind]
+    return replace(good, positions=np.zeros(shape)), rf"shape {re.escape(str(shape))}, expected \(P, 6\) with P ≥ 1"
+
+
+FAULTS = ("position", "outside", "gripper", "stamp", "dt", "gripper_shape", "empty", "joints", "flat", "deep")
+
+
+@settings(max_examples=1000, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    jump=st.sampled_from([0.0, 0.002, 0.02, 0.2, 3.0]),
+    jump=st.sampled_from([0.0, 0.002, 0.02, 0.1, 3.0]),
     slower=st.sampled_from([1.0, 0.5]),
     position=st.sampled_from([0.3, 1.0, 6.28]),
+    messages=st.sampled_from([3, 5, 8, 25]),
 )
-def test_no_stream_of_chunks_breaks_a_limit_or_a_derivative(seed, jump, slower, position) -> None:
+def test_no_stream_of_chunks_breaks_a_limit_or_a_derivative(seed, jump, slower, position, messages) -> None:
+    """Chunks that wander, leap, are late or over already; one in five is bad, and refused whole."""
     random = np.random.default_rng(seed)
     limits = uniform_limits(NAMES, position).scaled(1.0, slower, slower)
     stream, now, last = CommandStream(limits), NOW, None
     stream.reset(random.uniform(-0.9, 0.9, 6) * position)
-    for _ in range(25):
+    for _ in range(messages):
         now += random.choice([TICK, TICK, 0.021, 0.005, 0.15])
-        if random.random() < 0.4:
-            rows = random.uniform(-1, 1, 6) * position + np.cumsum(random.normal(0, jump, (16, 6)), axis=0)
-            stream.adopt(chunk(now - random.uniform(0, 0.9), np.clip(rows, -position, position)))
+        if random.random() < 0.5:
+            rows = random.uniform(-1, 1, 6) * position + np.cumsum(random.normal(0, jump, (random.integers(1, 17), 6)), axis=0)
+            offered = chunk(now - random.uniform(0, 1.5), np.clip(rows, -position, position))
+            if random.random() < 0.2:
+                bad, words = spoilt(offered, str(random.choice(FAULTS)), random)
+                with pytest.raises(ChunkError, match=words):
+                    bad.validate(limits, NAMES)
+            else:
+                stream.adopt(offered)
         sent = stream.brake(now, LEAD) if random.random() < 0.05 else stream.advance(now, LEAD)
-        check(sent, limits)
+        check_extrema(sent, limits)
+        assert not sent.velocities[-1].any() and not sent.accelerations[-1].any()
         if last is not None:
             check_joined(last, sent)
         last = sent
+
+
+def test_the_check_sees_what_breaks_a_limit() -> None:
+    """On a cubic whose velocity and position peak between its points."""
+    times, zero = np.array([0.0, 1.0]), np.zeros((2, 6))
+    bulge = Trajectory(NOW, times, zero, np.repeat([[1.2], [0.0]], 6, axis=1), np.repeat([[-4.8], [2.4]], 6, axis=1))
+    check_extrema(bulge, LIMITS)
+    for broken in (uniform_limits(NAMES, position=0.15), uniform_limits(NAMES, velocity=1.1), uniform_limits(NAMES, acceleration=4.7),
+                   uniform_limits(NAMES, jerk=7.1)):  # fmt: skip
+        with pytest.raises(AssertionError):
+            check_extrema(bulge, broken)
 
 
 def sine(times: np.ndarray) -> np.ndarray:
@@ -221,6 +297,26 @@ def test_reset_refuses_what_is_outside() -> None:
         CommandStream(LIMITS).reset(np.array([0, 0, 7.0, 0, 0, 0]))
     with pytest.raises(ValueError, match="not finite"):
         CommandStream(LIMITS).reset(np.full(6, np.nan))
+
+
+def test_what_will_be_commanded_is_foreseen() -> None:
+    """Further than what is committed, whose end is a braking tail: that the policy must not take for what happens."""
+    stream, times = CommandStream(LIMITS), 0.05 * np.arange(1, 9)
+    stream.reset(sine(np.zeros(1))[0])
+    for k in range(60):
+        now = NOW + k * TICK
+        if k == 45:
+            counted = stream.stretched, stream.scaling
+            foreseen, tail = stream.foresee(now + times), np.array([stream.state_at(t)[0] for t in now + times])
+            assert (stream.stretched, stream.scaling) == counted
+        if k < 45 and k % 2 == 0:
+            stream.adopt(chunk(now - 0.06, sine(now - NOW - 0.06 + 0.05 * np.arange(1, 40))))
+        stream.advance(now, 0.0)
+    happened = np.array([stream.state_at(NOW + 45 * TICK + t)[0] for t in times[:6]])
+    assert np.abs(foreseen[:6] - happened).max() < 1e-3, np.abs(foreseen[:6] - happened).max(axis=1)
+    assert np.abs(tail[:6] - happened).max() > 0.05
+    stream.brake(now, 0.0)
+    np.testing.assert_array_equal(stream.foresee(now + times)[-1], stream.state_at(now + 1.0)[0])
 
 
 def test_taking_over_a_moving_arm_stops_it() -> None:

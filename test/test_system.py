@@ -318,7 +318,7 @@ def _bad_launch(folder: Path) -> None:
     (folder / "bad.yaml").write_text("policy:\n  ros__parameters:\n    command_rate: 5000.0\n")
     for name in ("broken", "stranger"):
         shutil.copytree(paths.model("act2goal-tiny"), folder / name)
-    with (folder / "broken" / "act.onnx").open("ab") as file:
+    with (folder / "broken" / "tick.onnx").open("ab") as file:
         file.write(b"x")
     manifest = folder / "stranger" / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"robots": ["another_arm"]}))

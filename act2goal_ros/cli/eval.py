@@ -11,29 +11,32 @@ import click
 import numpy as np
 from tqdm import tqdm
 
+from act2goal_ros.sim.tasks import ENVIRONMENTS, official_tasks
+
 if TYPE_CHECKING:
     from act2goal_ros.learning.evaluate import Loop
 
 FIRST_SEED = 1000  # of the official resets; training uses free tasks, other seeds and other positions
 REACHED_SECONDS = (0.3, 0.5, 0.8, 1.2, 1.6, 2.0, 2.5)
-TASKS = tuple(f"cube-single-{i}" for i in range(1, 6))
+TASKS = tuple(official_tasks("cube-single"))
 
 
 @click.command()
 @click.argument("model", default="models/act2goal-tiny")
+@click.option("--env", "environment", default="cube-single", show_default=True, type=click.Choice(ENVIRONMENTS), help="OGBench's.")
 @click.option("--episodes", default=50, show_default=True, help="Resets of each task.")
 @click.option("--variant", default="normal", show_default=True, help="normal, other_goal, shuffled, masked or none.")
 @click.option("--chunk-every", default=1, show_default=True, help="Camera frames between chunks.")
 @click.option("--plan-period", default=0.2, show_default=True, help="s between plans.")
 @click.option("--delay", default=0.04, show_default=True, help="s from camera frame to command.")
-@click.option("--join", default="prefix", show_default=True, help="Of chunks: prefix, ensemble or none.")
+@click.option("--join", default="prefix", show_default=True, help="Of chunks: prefix, ensemble, both or none.")
 @click.option("--workers", default=2, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), help="JSON with every episode.")
-def command(model: str, episodes: int, workers: int, output: Path | None, **options: Any) -> None:
-    """Run MODEL on the five cube-single tasks and print the success rates."""
+def command(model: str, environment: str, episodes: int, workers: int, output: Path | None, **options: Any) -> None:
+    """Run MODEL on the five official tasks of an environment, as long as OGBench lets them run; print the success rates."""
     from act2goal_ros.learning.statistics import summary
 
-    jobs = [(model, options, task, FIRST_SEED + i) for i in range(episodes) for task in TASKS]
+    jobs = [(model, options, task, FIRST_SEED + i) for i in range(episodes) for task in official_tasks(environment)]
     rows: list[dict[str, Any]] = []
     with multiprocessing.get_context("spawn").Pool(workers) as pool, tqdm(total=len(jobs), unit="episode") as bar:
         for row in pool.imap_unordered(_run, jobs):

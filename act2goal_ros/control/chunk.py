@@ -83,7 +83,7 @@ class ActionChunk:
             raise ChunkError(f"chunk has shape {self.positions.shape}, expected (P, {len(limits)}) with P ≥ 1")
         if self.gripper.shape != (rows,):
             raise ChunkError(f"chunk has gripper of shape {self.gripper.shape}, expected ({rows},)")
-        if not (np.isfinite(self.stamp) and self.dt > 0):
+        if not (np.isfinite(self.stamp) and 0 < self.dt < np.inf):
             raise ChunkError(f"chunk has stamp {self.stamp} s and dt {self.dt} s, expected finite and > 0")
         problem = limits.outside(self.positions, POSITION_TOLERANCE)
         if problem is not None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from act2goal_ros.control.chunk import ActionChunk, ChunkError
 from act2goal_ros.control.inputs import NO_CAUSE, Bounds, Cause, ControllerReport, Inputs
-from act2goal_ros.control.join import Ensemble
+from act2goal_ros.control.join import AVERAGED, PREFIXED, Ensemble
 from act2goal_ros.control.joints import JointReading
 from act2goal_ros.control.planbook import Plan
 from act2goal_ros.control.robot import RobotConfig
@@ -109,11 +109,11 @@ class Executive:
     """Takes what the node hears, one thread; `tick` says what to send."""
 
     def __init__(
-        self, robot: RobotConfig, settings: Settings, step: float = 0.05, prefix_steps: int = 4, join: str = "prefix"
+        self, robot: RobotConfig, settings: Settings, step: float = 0.05, prefix_steps: int = 8, join: str = "prefix"
     ) -> None:
         self.settings, self._robot, self._limits = settings, robot, robot.limits
-        self._step, self._prefix_steps = step, prefix_steps if join == "prefix" else 0
-        self._ensemble = Ensemble() if join == "ensemble" else None
+        self._step, self._prefix_steps = step, prefix_steps if join in PREFIXED else 0
+        self._ensemble = Ensemble() if join in AVERAGED else None
         self.inputs = Inputs(robot, settings.bounds)
         self.stream = CommandStream(robot.limits, horizon=settings.horizon)
         self.delays = Durations()  # s from an image's stamp to the first command from it
@@ -350,12 +350,17 @@ class Executive:
         """Rows (d, J + 1) that will have been commanded before a chunk from an image of this stamp takes effect."""
         effect = max(self.delays.percentile(50), now - stamp) + self.lead
         rows = min(int(np.ceil(effect / self._step)), self._prefix_steps)
-        times = stamp + self._step * np.arange(1, rows + 1)
-        at_rest = self.decision.state != State.RUNNING
-        known = [t for t in times.tolist() if at_rest or self._clock.to_stream(t) <= self.stream.follow_until + 1e-9]
-        if not known:
+        if not rows:
             return None
-        return np.array([[*self.stream.state_at(self._clock.to_stream(t))[0], self._gripper_before(t)] for t in known])
+        times = (stamp + self._step * np.arange(1, rows + 1)).tolist()
+        positions = self.stream.foresee(np.array([self._clock.to_stream(t) for t in times]))
+        return np.column_stack([positions, [self._gripper_expected(t, now) for t in times]])
+
+    def _gripper_expected(self, time: float, now: float) -> float:
+        """What was sent, or will be sent as long as the chunk stays the one that is followed."""
+        if self.chunk is not None and self.decision.state == State.RUNNING and time > now + self.lead:
+            return self.chunk.gripper_at(time)
+        return self._gripper_before(time)
 
     def _gripper_before(self, time: float) -> float:
         for sent, value in reversed(self._gripper_sent):

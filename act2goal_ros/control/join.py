@@ -9,8 +9,9 @@ import numpy as np
 
 from act2goal_ros.control.chunk import ActionChunk, Array
 
-# prefix: the policy is told what is committed; ensemble: the mean of all chunks that speak of a time; none: the newest as it is.
-JOINS = ("prefix", "ensemble", "none")
+# prefix: the policy is told what is committed; ensemble: the mean of all chunks that speak of a time; both; none: the newest as it is.
+JOINS = ("prefix", "ensemble", "both", "none")
+PREFIXED, AVERAGED = ("prefix", "both"), ("ensemble", "both")
 DECAY = 0.01  # as in ACT
 
 

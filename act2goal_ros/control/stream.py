@@ -108,6 +108,22 @@ class CommandStream:
                 break
         return path.state_at(time)
 
+    def foresee(self, times: Array) -> Array:
+        """Positions (N, J) that will have been commanded at absolute times (N,), should no other chunk come.
+
+        What is committed as far as it follows the chunk, then the chunk; the braking tail only when nothing is followed.
+        """
+        chunk, ahead = self._chunk, list[JerkPath]()
+        if chunk is not None and math.isfinite(self._follow_until):
+            begin, counted = max(self._follow_until, self._now), (self.scaling, self.stretched)
+            state = self.state_at(begin)
+            while begin < times.max(initial=begin):
+                jerk, end = self._follow_chunk(begin, state, chunk)
+                ahead.append(integrate(begin, state, self._durations, jerk))
+                begin, state = begin + self.horizon, end
+            self.scaling, self.stretched = counted
+        return np.array([next((path for path in reversed(ahead) if path.start <= t), self).state_at(t)[0] for t in times.tolist()])
+
     def adopt(self, chunk: ActionChunk) -> None:
         """The chunk to follow from now on; validated by the caller."""
         self._chunk = chunk

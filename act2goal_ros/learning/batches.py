@@ -16,6 +16,7 @@ LATE_WEIGHT = 0.6  # how often a plan starts after the cube was let go at its ta
 NEAR_WEIGHT, NEAR_STEPS = 2.0, 24  # how often a plan starts within so many steps before the gripper closes or opens
 STILL = 0.03  # rad, how near all joints stay to where they end, once the robot has arrived
 FRAME_DROPOUT, PLAN_DROPOUT = 0.15, 0.05
+MILESTONE = 0.5  # how often a plan leads to what is done on the way instead of the end, where there is anything
 AGES = ((0, 2), (2, 8), (4, 14), (8, 20), (0, 28), (0, 28))  # steps, a live frame each
 
 
@@ -99,7 +100,7 @@ class Sampler:
         """Rare where little is to be learnt, frequent where the gripper is about to close or open."""
         soon = slice(step + 1, step + NEAR_STEPS)
         useful = 1.0 - float(episode.disturbed[soon].mean())
-        if np.linalg.norm(episode.cube[step] - episode.target) < 0.02 and episode.gripper[step] < 0.2:
+        if np.linalg.norm(episode.cube[step] - episode.target[step]) < 0.02 and episode.gripper[step] < 0.2:
             return LATE_WEIGHT * useful
         gripper = episode.command[soon, -1]
         return (NEAR_WEIGHT if gripper.min() < 0.5 < gripper.max() else 1.0) * useful
@@ -113,12 +114,11 @@ class Sampler:
     def _plan(self, index: int, start: int) -> dict[str, np.ndarray]:
         c, generator = self._config, self._generator
         episode, latents = self._episodes.all[index], self._episodes.latents[index]
-        last, arrived = len(episode) - 1, self._episodes.arrivals[index]
-        goal = int(generator.integers(arrived + 2, last + 1))
+        goal, arrived, last = self._goal(index, start)
         offsets = frame_offsets(max(arrived - start, 0), c.vision_stride, c.dense_frames, c.distal_frames, c.spacing)
         future = latents[np.minimum(start + offsets, goal).astype(int) // episode.stride]
         ages = [2 * int(generator.integers(low // 2, high // 2 + 1)) for low, high in AGES]
-        lives = [self._live(episode, latents, min(start + age, last), start, arrived, offsets) for age in ages]
+        lives = [self._live(episode, latents, min(start + age, last), start, arrived, last, offsets) for age in ages]
         plan = {
             "current": latents[start // 2][None],
             "goal": latents[goal // 2][None],
@@ -129,15 +129,26 @@ class Sampler:
         plan = {name: np.asarray(value, np.float32) for name, value in plan.items()}
         return plan | {name: np.concatenate([live[name] for live in lives]) for name in lives[0]}
 
+    def _goal(self, index: int, start: int) -> tuple[int, int, int]:
+        """The goal's step, the step of arrival, and the last one to be learnt from: of the end, or of a milestone."""
+        episode, arrived = self._episodes.all[index], self._episodes.arrivals[index]
+        milestones = [step for step in episode.milestones if step > start + 2]
+        if milestones and self._generator.random() < MILESTONE:
+            step = int(self._generator.choice(milestones)) // episode.stride * episode.stride  # that of its frame
+            return step, step, step
+        return int(self._generator.integers(arrived + 2, len(episode))), arrived, len(episode) - 1
+
     def _live(
-        self, episode: Episode, latents: np.ndarray, now: int, start: int, arrived: int, offsets: np.ndarray
+        self, episode: Episode, latents: np.ndarray, now: int, start: int, arrived: int, last: int, offsets: np.ndarray
     ) -> dict[str, np.ndarray]:
         c, generator = self._config, self._generator
-        last, times = len(episode) - 1, offsets - (now - start)
+        times = offsets - (now - start)
         rows = np.concatenate([np.arange(1, c.chunk_steps + 1), times[c.dense_frames :]])
         steps = np.clip(now + rows, 0, last).astype(int)
         weights = np.where(episode.disturbed[steps], 0.0, 1.0)
         weights[c.chunk_steps :] *= 0.3 * (rows[c.chunk_steps :] > 0)
+        if last < len(episode) - 1:  # what comes after a milestone leads to another goal
+            weights[now + rows > last] = 0.0
         mask = select(offsets, c.dense_frames, now - start, c.chunk_steps, c.distal_frames).mask(c.frames)
         mask &= (generator.random(c.frames) > FRAME_DROPOUT) & (generator.random() > PLAN_DROPOUT)
         prefix = int(generator.integers(1, c.prefix_steps + 1)) if generator.random() < 0.5 else 0
@@ -154,7 +165,7 @@ class Sampler:
             "row_times": rows,
             "given_mask": np.arange(len(rows)) < prefix,
             "cube": to_base(episode.cube[now]),
-            "target": to_base(episode.target),
+            "target": to_base(episode.target[now]),
         }
         arrays = {name: np.asarray(value, np.float32)[None] for name, value in row.items()}
         return arrays | {"pictures": episode.frames[now // 2][None]}

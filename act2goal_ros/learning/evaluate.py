@@ -3,25 +3,28 @@
 Simulated time: a camera frame every 40 ms, a chunk that takes effect after a fixed delay, commands at 50 Hz.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from act2goal_ros.control.chunk import ActionChunk
-from act2goal_ros.control.join import JOINS, Ensemble
+from act2goal_ros.control.join import JOINS
 from act2goal_ros.control.progress import ReachedSample, rms_distance
 from act2goal_ros.control.robot import RobotConfig
-from act2goal_ros.control.stream import CommandStream
+from act2goal_ros.learning.execution import MakeExecution, StreamExecution
 from act2goal_ros.serving.bundle import ModelBundle
 from act2goal_ros.serving.imagination import Imagined
 from act2goal_ros.serving.policy import LiveFrame, PlanKeys, Proprio
 from act2goal_ros.sim.arm import PHYSICS_STEP, SimulatedArm
+from act2goal_ros.sim.tasks import environment_of, official_tasks
 
 # What becomes of the plan: that to another episode's goal, its imagined frames in another order, all of them hidden from the
 # policy, or no plan at all, on which nothing moves.
 VARIANTS = ("normal", "other_goal", "shuffled", "masked", "none")
-OFFICIAL_STEPS = 200  # control steps of 0.05 s in OGBench's cube-single
 PHYSICS_PER_COMMAND = 10  # 50 Hz
+TICK = PHYSICS_STEP * np.arange(1, PHYSICS_PER_COMMAND + 1, dtype=np.float64)  # s, of a command's physics steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +36,20 @@ class LoopSettings:
     chunk_every: int = 1  # frames
     plan_period: float = 0.2
     delay: float = 0.04  # camera frame to first command that follows it; the graph: p50 28 ms, and a lead of 10 ms
+    serial: bool = True  # the delay is an inference's, one at a time; else a transport's, and there is a chunk of every frame
     join: str = "prefix"
-    duration: float = OFFICIAL_STEPS * 0.05
+    duration: float | None = None  # by default OGBench's limit of the task's environment
     seed: int = 0
+
+
+@dataclass
+class Trace:
+    """What was commanded and done, every PHYSICS_STEP; `borders` index the first set-point after a chunk arrived."""
+
+    sent: list[np.ndarray] = field(default_factory=list)  # (J,) rad each
+    measured: list[np.ndarray] = field(default_factory=list)
+    borders: list[int] = field(default_factory=list)
+    chunks: list[ActionChunk] = field(default_factory=list)
 
 
 @dataclass
@@ -47,46 +61,59 @@ class EpisodeResult:
     success: bool = False  # OGBench's criterion at any time
     success_time: float = float("nan")  # s
     at_rest: bool = False  # at the end: success, at rest, gripper open
-    distance: float = float("nan")  # m, cube to target at the end
+    distance: float = float("nan")  # m, at the end, of the object that is farthest from its target
     samples: list[ReachedSample] = field(default_factory=list)  # what a reached detector sees, at each plan
     pictures: list[np.ndarray] = field(default_factory=list)
+    trace: Trace = field(default_factory=Trace)
 
 
 class Loop:
-    """Runs episodes with a model bundle."""
+    """Runs episodes with a model bundle; `execution` makes of chunks what the arm is told, by default as the policy node does.
 
-    def __init__(self, bundle: ModelBundle, settings: LoopSettings, robot: str = "ur5e_sim", threads: int = 1) -> None:
+    `settings`, `execution` and `policy` may be exchanged between episodes.
+    """
+
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        settings: LoopSettings,
+        robot: str = "ur5e_sim",
+        threads: int = 1,
+        execution: MakeExecution | None = None,
+    ) -> None:
         if settings.variant not in VARIANTS:
             raise ValueError(f"variant '{settings.variant}' is not one of {', '.join(VARIANTS)}")
         if settings.join not in JOINS:
             raise ValueError(f"join '{settings.join}' is not one of {', '.join(JOINS)}")
         self.bundle, self.settings = bundle, settings
+        self.execution = execution or partial(StreamExecution, join=settings.join)
         self.imagination = bundle.imagination(threads=threads)
         self.policy = bundle.policy(threads=threads)
         self.robot = RobotConfig.load(robot)
-        self.arm = SimulatedArm()
+        self.arm = SimulatedArm()  # resets rebuild it for other environments
 
     def run(self, task: str, seed: int, keep_pictures: bool = False) -> EpisodeResult:
-        """One episode of `settings.duration`; it goes on after success, to see how it ends."""
+        """One episode of full length; it goes on after success, to see how it ends."""
         goal_picture = self.arm.reset(task, seed)
         if self.settings.variant == "other_goal":
             goal_picture = self._other_goal(task, seed)
         episode = _Episode(self, goal_picture, seed)
         result = EpisodeResult(task, seed)
-        while self.arm.time < self.settings.duration - 1e-9:
+        duration = self.settings.duration or self.arm.episode_limit
+        while self.arm.time < duration - 1e-9:
             episode.tick()
             if not result.success and self.arm.success():
                 result.success, result.success_time = True, self.arm.time
         result.at_rest = self.arm.at_rest_and_released()
-        result.distance = float(np.linalg.norm(self.arm.object_positions - self.arm.target_positions))
-        result.samples = episode.samples
+        result.distance = float(np.linalg.norm(self.arm.object_positions - self.arm.target_positions, axis=1).max())
+        result.samples, result.trace = episode.samples, episode.trace
         if keep_pictures:
             result.pictures = episode.pictures
         return result
 
     def _other_goal(self, task: str, seed: int) -> np.ndarray:
-        """The goal picture of another episode whose target is elsewhere; the scene itself stays."""
-        tasks = [t for t in self.arm.tasks if t.startswith("cube-single-") and t[-1].isdigit()]
+        """The goal picture of another task of the same environment; the scene itself stays."""
+        tasks = official_tasks(environment_of(task))
         other = tasks[(tasks.index(task) + 1 + seed % (len(tasks) - 1)) % len(tasks)]
         picture = self.arm.reset(other, seed + 1)
         self.arm.reset(task, seed)
@@ -100,38 +127,40 @@ class _Episode:
         self._loop, self._seed, self._s = loop, seed, loop.settings
         self._arm = loop.arm
         self._goal = loop.imagination.encode(goal_picture)
-        self._stream = CommandStream(loop.robot.limits)
-        self._stream.reset(self._arm.joint_positions)
-        self._frames = self._plans = self._commands = 0
+        self._execution = loop.execution(loop.robot.limits, self._arm.joint_positions, loop.bundle.step)
+        self._frames = self._plans = 0
         self._plan: Imagined | None = None
         self._keys: PlanKeys | None = None
         self._plan_stamp = 0.0
-        self._waiting: list[tuple[float, ActionChunk]] = []
-        self._chunk: ActionChunk | None = None
-        self._gripper = 0.0
-        self._ensemble = Ensemble()
+        self._waiting: deque[tuple[float, ActionChunk]] = deque()
         self.samples: list[ReachedSample] = []
         self.pictures: list[np.ndarray] = []
+        self.trace = Trace()
 
     def tick(self) -> None:
         """20 ms: sense, think, command, move."""
-        now = self._arm.time
+        now, trace = self._arm.time, self.trace
+        self._receive(now)
         if now >= self._frames * self._s.frame_period - 1e-9:
             self._see(now)
             self._frames += 1
-        if self._waiting and now >= self._waiting[0][0] - 1e-9:
-            self._chunk = self._waiting.pop(0)[1]
-            self._stream.adopt(self._chunk)
-        trajectory = self._stream.advance(now, 0.0)
-        if self._chunk is not None:
-            self._gripper = self._chunk.gripper_at(now + PHYSICS_PER_COMMAND * PHYSICS_STEP)
-        for i in range(PHYSICS_PER_COMMAND):
-            q, _, _ = trajectory.sample(now + (i + 1) * PHYSICS_STEP)
-            self._arm.step(q, self._gripper)
+            self._receive(now)  # without any delay
+        set_points, gripper = self._execution.command(now + TICK)
+        for q in set_points:
+            self._arm.step(q, gripper)
+            trace.sent.append(q)
+            trace.measured.append(self._arm.joint_positions)
+
+    def _receive(self, now: float) -> None:
+        """Chunks whose delay is over."""
+        while self._waiting and now >= self._waiting[0][0] - 1e-9:
+            self._execution.adopt(self._waiting.popleft()[1], now)
+            self.trace.borders.append(len(self.trace.sent))
 
     def _see(self, now: float) -> None:
         plan_due = now >= self._plans * self._s.plan_period - 1e-9
-        chunk_due = self._frames % self._s.chunk_every == 0
+        chunk_due = self._frames % self._s.chunk_every == 0 and not (self._s.serial and self._waiting)
+        chunk_due = chunk_due and self._execution.wants_chunk(now)
         if not plan_due and not chunk_due:
             return
         picture = self._arm.render()
@@ -143,6 +172,7 @@ class _Episode:
         if chunk_due and self._s.variant != "none":
             chunk = self._act(frame, now)
             self._waiting.append((now + self._s.delay, chunk))
+            self.trace.chunks.append(chunk)
 
     def _imagine(self, latent: np.ndarray, now: float) -> None:
         plan = self._loop.imagination.imagine(latent, self._goal, self._seed * 1000 + self._plans)
@@ -171,15 +201,6 @@ class _Episode:
         if self._s.variant == "masked":
             mask[:] = False
         proprio = Proprio(self._arm.joint_positions, self._arm.joint_velocities, self._arm.gripper_position)
-        out = policy.act(self._keys, frame, proprio, mask, plan.offsets - age, self._prefix(now))
-        chunk = ActionChunk(now, policy.config.step, out.positions, np.clip(out.gripper, 0.0, 1.0))
-        return self._ensemble.add(chunk) if self._s.join == "ensemble" else chunk
-
-    def _prefix(self, now: float) -> np.ndarray | None:
-        """Actions that will have been commanded before the new chunk takes effect."""
-        step = self._loop.bundle.step
-        chunk = self._chunk
-        if chunk is None or self._s.join != "prefix":
-            return None
-        times = now + step * np.arange(1, int(np.ceil(self._s.delay / step)) + 1)
-        return np.array([[*self._stream.state_at(t)[0], chunk.gripper_at(t)] for t in times])
+        prefix = self._execution.prefix(now, self._s.delay)
+        out = policy.act(self._keys, frame, proprio, mask, plan.offsets - age, prefix)
+        return ActionChunk(now, policy.config.step, out.positions, np.clip(out.gripper, 0.0, 1.0))

@@ -1,6 +1,6 @@
 """Episodes of the scripted expert in the simulated arm, with disturbances it recovers from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -8,30 +8,39 @@ import numpy as np
 from act2goal_ros.learning.dataset import Episode
 from act2goal_ros.serving.bundle import ModelBundle
 from act2goal_ros.serving.policy import Proprio
-from act2goal_ros.sim.arm import FREE_TASK, PHYSICS_STEP, SimulatedArm
-from act2goal_ros.sim.expert import STEP, CubeExpert, ExpertLimits, SetPoints
+from act2goal_ros.sim.arm import PHYSICS_STEP, REST_SPEED, SimulatedArm
+from act2goal_ros.sim.experts.motion import STEP, ExpertLimits, SetPoints
+from act2goal_ros.sim.experts.sequence import SequenceExpert
+from act2goal_ros.sim.tasks import free_task
 
 Steps = list[dict[str, np.ndarray]]
 
 FRAME_STRIDE = 2  # control steps between recorded frames
-CARRYING = ("lift", "transfer", "lower")
+CARRYING = ("lift", "transfer", "lower", "push")
 HOLD_STEPS = 16  # recorded at rest at the end, so that "arrived" is in the data
-LOW, HIGH = (0.3, -0.3), (0.55, 0.3)  # m, where OGBench puts cubes and targets
-ARM_LOW, ARM_HIGH = (0.25, -0.35, 0.20), (0.6, 0.35, 0.35)  # m, OGBench's arm poses
+PAUSE_STEPS, MISS_STEPS = 40, 80  # at most
+MOST_STEPS = {"cube-single": 260, "cube-double": 650, "cube-triple": 1300, "scene": 975}  # 1.3 times OGBench's limit
 
 
 @dataclass(frozen=True, kw_only=True)
 class Disturbances:
     """How often, per episode, things go wrong; the expert makes up for all of it.
 
-    A disturbed step is flagged, so that its command is not learnt.
+    A disturbed step is flagged, so that its command is not learnt. With several objects to handle, all of it may happen with
+    each of them, with those after the first `again` times as often.
     """
 
     kick: float = 0.6  # the target pose is off for a few steps
     miss: float = 0.6  # the gripper goes beside the cube, up to three times
     drop: float = 0.08  # the gripper opens on the way
     misplace: float = 0.3  # the cube is carried beside its target at first
-    placed: float = 0.04  # the cube is at its target from the start
+    placed: float = 0.04  # a single cube is at its target from the start
+    pause: float = 0.4  # between two objects the arm goes somewhere and rests: a goal picture of what was done so far
+    again: float = 0.5
+
+    def later(self) -> "Disturbances":
+        """For the objects after the first."""
+        return replace(self, kick=self.again * self.kick, miss=self.again * self.miss, misplace=self.again * self.misplace)
 
 
 class Driver(Protocol):
@@ -54,75 +63,120 @@ class Recorder:
         self,
         arm: SimulatedArm,
         disturbances: Disturbances | None = None,
-        max_steps: int = 260,
+        max_steps: int | None = None,
         driver: Driver | None = None,
         driven: float = 7.0,
     ) -> None:
         self._arm = arm
         self._disturbances = disturbances or Disturbances()
-        self._max_steps = max_steps
+        self._max_steps = max_steps or MOST_STEPS[arm.environment]
         self._driver, self._driven = driver, driven
 
     def record(self, seed: int) -> Episode | None:
-        """One episode, or None if the cube did not get to its target."""
+        """One episode, or None if not everything got to its target."""
         generator = np.random.default_rng(seed)
         arm = self._arm
-        goal = arm.reset(FREE_TASK, seed)
+        goal = arm.reset(free_task(arm.environment), seed)
         target_yaw = 0.0 if generator.random() < 0.7 else generator.uniform(-np.pi, np.pi)
-        if generator.random() < self._disturbances.placed:
+        if generator.random() < self._disturbances.placed and arm.environment == "cube-single":
             arm.place_cube_at_target(generator.uniform(-0.008, 0.008, 2))
-        expert = CubeExpert(arm, generator.uniform(ARM_LOW, ARM_HIGH), target_yaw)
-        disturber = _Disturber(generator, self._disturbances)
-        steps = self._drive(goal, int(generator.uniform(0.5, self._driven) / STEP)) if self._driver else []
-        steps = self._run(expert, disturber, steps)
-        kept = expert.done and arm.success()
-        return Episode.from_steps(steps, arm.target_positions[0]) if kept else None
+        expert = SequenceExpert(arm, arm.scene.random_arm_position(generator), target_yaw)
+        steps = self._drive(expert, goal, int(generator.uniform(0.5, self._driven) / STEP)) if self._driver else []
+        milestones = self._run(expert, generator, steps)
+        if not (expert.done and arm.success()):
+            return None
+        return Episode.from_steps(steps, np.stack([step["target"] for step in steps]), arm.environment, milestones)
 
-    def _drive(self, goal: np.ndarray, count: int) -> Steps:
+    def _drive(self, expert: SequenceExpert, goal: np.ndarray, count: int) -> Steps:
         """The driver's steps, all of them flagged as disturbed."""
         assert self._driver is not None
         self._driver.begin(goal)
         command, gripper = self._arm.joint_positions, 0.0
         steps: Steps = []
         for _ in range(count):
-            steps.append(self._observe(len(steps), command, gripper, True))
+            expert.look()
+            steps.append(self._observe(expert, len(steps), command, gripper, True))
             target, gripper = self._driver.advance(self._arm, steps[-1].get("frame"))
             for share in np.linspace(0.0, 1.0, round(STEP / PHYSICS_STEP) + 1)[1:]:
                 self._arm.step(command + share * (target - command), gripper)
             command = target
         return steps
 
-    def _run(self, expert: CubeExpert, disturber: "_Disturber", before: Steps) -> Steps:
+    def _run(self, expert: SequenceExpert, generator: np.random.Generator, steps: Steps) -> list[int]:
+        """Appends the expert's steps to `steps`; returns the milestones."""
         arm = self._arm
         command, gripper, disturbed = arm.joint_positions, 0.0, False
-        steps = list(before)
-        if before:
+        if steps:
             command, gripper, disturbed = steps[-1]["command"][:-1], float(steps[-1]["command"][-1]), True
         setpoints = SetPoints(command, ExpertLimits(), arm.joint_velocities)
+        course = _Course(generator, self._disturbances)
         holding = 0
         while len(steps) < self._max_steps and holding < HOLD_STEPS:
-            steps.append(self._observe(len(steps), command, gripper, disturbed))
+            steps.append(self._observe(expert, len(steps), command, gripper, disturbed))
             holding = holding + 1 if expert.done or holding else 0
-            target, gripper, disturbed = disturber.apply(expert, arm)
+            target, gripper, disturbed = course.apply(expert, arm, len(steps) - 1)
             points = setpoints.advance(target)
             for point in points:
                 arm.step(point, gripper)
             command = points[-1]
-        return steps
+        return course.milestones
 
-    def _observe(self, index: int, command: np.ndarray, gripper: float, disturbed: bool) -> dict[str, np.ndarray]:
+    def _observe(self, expert: SequenceExpert, index: int, command: np.ndarray, gripper: float, disturbed: bool) -> dict[str, np.ndarray]:
         arm = self._arm
-        step = {
+        step: dict[str, np.ndarray] = {
             "joints": arm.joint_positions,
             "velocities": arm.joint_velocities,
-            "gripper": np.float32(arm.gripper_position),
+            "gripper": np.array(arm.gripper_position, np.float32),
             "command": np.append(command, gripper),
-            "disturbed": np.bool_(disturbed),
-            "cube": arm.object_positions[0],
+            "disturbed": np.array(disturbed),
+            "cube": expert.handled,
+            "target": expert.destination,
         }
         if index % FRAME_STRIDE == 0:
             step["frame"] = arm.render()
         return step
+
+
+class _Course:
+    """An episode's disturbances, object after object, with pauses in between.
+
+    `milestones` are the steps at which an object was done and left behind: after a pause, when the arm rests.
+    """
+
+    def __init__(self, generator: np.random.Generator, rates: Disturbances) -> None:
+        self._generator, self._rates = generator, rates
+        self._disturber = _Disturber(generator, rates)
+        self._completed = 0
+        self._pause: np.ndarray | None = None
+        self._pause_steps = 0
+        self.milestones: list[int] = []
+
+    def apply(self, expert: SequenceExpert, arm: SimulatedArm, step: int) -> tuple[np.ndarray, float, bool]:
+        """Joint target and gripper for a step, and whether they are other than the expert's."""
+        if self._pause is not None and self._is_resting(arm, step):
+            self._pause = None
+        if self._pause is not None:
+            return expert.flight(self._pause), 0.0, True
+        if self._completed and expert.done:
+            return *expert.act(), False
+        action = self._disturber.apply(expert, arm)
+        if expert.completed > self._completed:
+            self._completed = expert.completed
+            self._disturber = _Disturber(self._generator, self._rates.later())
+            if self._generator.random() < self._rates.pause:
+                self._pause, self._pause_steps = arm.scene.random_arm_position(self._generator), 0
+                return expert.flight(self._pause), 0.0, True
+            self.milestones.append(step)
+        return action
+
+    def _is_resting(self, arm: SimulatedArm, step: int) -> bool:
+        """Whether the pause is over."""
+        self._pause_steps += 1
+        near = np.linalg.norm(arm.pinch_position - self._pause) < 0.01
+        if near and np.abs(arm.joint_velocities).max() < REST_SPEED:
+            self.milestones.append(step)
+            return True
+        return self._pause_steps > PAUSE_STEPS
 
 
 class _Disturber:
@@ -141,7 +195,7 @@ class _Disturber:
     def _start_miss(self, wait: int) -> None:
         """It is noticed near the wrong place but still above it, on the way down, or closed on nothing."""
         generator = self._generator
-        self._miss, self._miss_wait = _error(generator, 0.08), wait
+        self._miss, self._miss_wait, self._missing = _error(generator, 0.08), wait, 0
         self._miss_steps = int(generator.choice(np.array([generator.integers(0, 4), generator.integers(4, 14), 20])))
 
     def _kick_times(self) -> dict[int, np.ndarray]:
@@ -152,7 +206,7 @@ class _Disturber:
             kicks.update({int(k): offset for k in range(start, start + length)})
         return kicks
 
-    def apply(self, expert: CubeExpert, arm: SimulatedArm) -> tuple[np.ndarray, float, bool]:
+    def apply(self, expert: SequenceExpert, arm: SimulatedArm) -> tuple[np.ndarray, float, bool]:
         kick = self._kicks.get(self._step)
         self._step += 1
         target, gripper = expert.act()
@@ -161,7 +215,8 @@ class _Disturber:
         if self._misses and self._miss_wait <= 0:
             target, gripper = _mistaken(expert, self._miss, None)
             self._miss_steps -= expert.phase in ("descend", "grasp")
-            if self._miss_steps < 0:
+            self._missing += 1
+            if self._miss_steps < 0 or self._missing > MISS_STEPS:
                 self._misses -= 1
                 self._start_miss(wait=int(self._generator.integers(8, 24)))
             return target, gripper, True
@@ -210,10 +265,10 @@ def _error(generator: np.random.Generator, largest: float) -> np.ndarray:
     return np.array([radius * np.cos(angle), radius * np.sin(angle), 0.0, generator.normal(0.0, 0.25)])
 
 
-def _mistaken(expert: CubeExpert, cube: np.ndarray | None, target: np.ndarray | None) -> tuple[np.ndarray, float]:
-    """What the expert does if it sees the cube or the target where they are not."""
-    expert.cube_error = np.zeros(4) if cube is None else cube
+def _mistaken(expert: SequenceExpert, cube: np.ndarray | None, target: np.ndarray | None) -> tuple[np.ndarray, float]:
+    """What the expert does if it sees the object or its target where they are not."""
+    expert.object_error = np.zeros(4) if cube is None else cube
     expert.target_error = np.zeros(4) if target is None else target
     action = expert.act()
-    expert.cube_error = expert.target_error = np.zeros(4)
+    expert.object_error = expert.target_error = np.zeros(4)
     return action

@@ -38,7 +38,7 @@ class ModelConfig:
     expert_heads: int = 4
     live_width: int = 24
     flow_steps: int = 6
-    prefix_steps: int = 4  # at most so many actions are given
+    prefix_steps: int = 4  # at most so many actions are given in training
     lora_rank: int = 8  # of the adapters that the exported policy takes
     joints: int = 6
     joint_names: tuple[str, ...] = field(
@@ -85,6 +85,11 @@ class ModelConfig:
         width = self.expert_width
         wider = {"qkv": (width, 3 * width), "mlp.0": (width, 3 * width), "mlp.2": (3 * width, width)}
         return {f"blocks.{i}.{name}": wider.get(name, (width, width)) for i in range(self.blocks) for name in LORA_LAYERS}
+
+    @property
+    def most_given(self) -> int:
+        """Actions that may be given at run time. Beyond those of the training still better than to contradict what is committed."""
+        return min(2 * self.prefix_steps, self.chunk_steps)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

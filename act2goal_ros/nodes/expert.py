@@ -99,7 +99,9 @@ class ExpertDriver(Node):
         return self._spin(self._ready, seconds)
 
     def drive(self, task: str, seed: int, timeout: float) -> Drive:
-        """One episode from a reset to rest, or to the timeout in s. Raises DriveError."""
+        """One episode of a single cube from a reset to rest, or to the timeout in s. Raises DriveError."""
+        if not task.startswith("cube-single-"):
+            raise DriveError(f"task '{task}': the expert drives cube-single tasks only, sim/state does not tell what else it needs")
         self._expert = None
         self._start(task, seed)
         begin = time.monotonic()

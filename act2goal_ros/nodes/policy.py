@@ -60,7 +60,7 @@ class PolicyParameters(NodeParameters):
     command_rate: float = param(50.0, "Hz", "commands a second, and how often everything is checked", low=20.0, high=250.0)
     action_rate: float = param(20.0, "Hz", "goals a second while no new chunk comes, with the action", low=10.0, high=250.0)
     inference_period: float = param(0.0, "s", "least time between chunks; 0: every camera frame", low=0.0, high=1.0)
-    join: str = param("prefix", "", "of chunks: the policy is told what is committed, or the mean of chunks, or none", choices=JOINS)
+    join: str = param("prefix", "", "of chunks: the policy is told what is committed, chunks are averaged, or both, or none", choices=JOINS)
     lead: float = param(0.01, "s", "to a command's first new point; 0.02 or more to splice", low=0.0, high=0.2)
     horizon: float = param(0.08, "s", "of motion in a command before its braking tail", low=0.02, high=0.5)
     image_timeout: float = param(0.15, "s", "age at which a camera frame is stale", low=0.02, high=5.0)
@@ -103,7 +103,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         self._model_hash, self._step, self._image_size = bundle.hash, bundle.step, bundle.image_size
         stepped = bool(self.get_parameter("use_sim_time").value)
         settings = settings_from(self.p, robot, stepped)
-        self._executive = Executive(robot, settings, self._step, bundle.config.prefix_steps, self.p.join)
+        self._executive = Executive(robot, settings, self._step, bundle.config.most_given, self.p.join)
         self._policy = bundle.policy(self.p.backend, self.p.threads)
         self.get_logger().info(str(self._policy.served))
         messages.warm_up(bundle, self._policy)
@@ -215,12 +215,13 @@ class PolicyNode(ManagedNode[PolicyParameters]):
     # private helpers
 
     def _adopt(self, result: Result, chunk: ActionChunk) -> None:
-        """The command first, then the chunk's own message."""
+        """The command first, then everything else."""
         self._rates.chunk(time.monotonic(), result.seconds)
         number, commanded = self._rates.next_chunk(), 0.0
-        if result.job.request is not None and self._executive.chunk_made(result.job.request, chunk, self.now()):
-            self._tick_at_once()
-            commanded = self.now() - chunk.stamp
+        if result.job.request is not None and self._executive.chunk_made(result.job.request, chunk, self.now()) and self.is_active:
+            self._timer.reset()
+            commanded = self._decide() - chunk.stamp
+            self._read_controller()
         self._chunk.publish(messages.chunk(result, chunk, self._executive.inputs.goal_id, self._robot, number, commanded))
 
     def _tick_at_once(self) -> None:
@@ -229,19 +230,27 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             self._tick()
 
     def _tick(self) -> None:
-        inputs = self._executive.inputs
-        if self._supervisor.heard and not self._supervisor.lost:
-            inputs.peer_lost("")
+        self._read_controller()
+        self._decide()
+
+    def _read_controller(self) -> None:
         if self._controller_state:
             report = messages.controller_report(self._controller_state, self._robot.joint_names)
             self._controller_state = b""
             if report is not None:
-                inputs.controller(report, time.monotonic())
+                self._executive.inputs.controller(report, time.monotonic())
+
+    def _decide(self) -> float:
+        """Decides, sends and tells; returns when it was sent."""
+        if self._supervisor.heard and not self._supervisor.lost:
+            self._executive.inputs.peer_lost("")
         if (cause := self._outlet.cause())[0]:
             self._executive.controller_failed(*cause)
         decision = self._executive.tick(*read_together(self.now))
         self._send(decision)
+        sent = self.now()
         self._tell(decision)
+        return sent
 
     def _send(self, decision: Decision) -> None:
         if decision.trajectory is not None:

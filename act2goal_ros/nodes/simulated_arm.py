@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import math
 import threading
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +27,10 @@ from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryCon
 from act2goal_ros.control.gripper import GripperController
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.nodes import images, qos, topics
-from act2goal_ros.nodes.base import ManagedNode, run
+from act2goal_ros.nodes.base import HEARTBEAT, ManagedNode, run
 from act2goal_ros.nodes.controller_server import ControllerServer, numbers, stamp
 from act2goal_ros.nodes.gripper_server import GripperServer
-from act2goal_ros.nodes.parameters import NodeParameters, param
+from act2goal_ros.nodes.parameters import NodeParameters, niceness, param
 from act2goal_ros.sim.realtime import STEP, Joints, LiveArm, Picture, Rates, Scene
 from act2goal_ros.sim.trace import Trace
 
@@ -41,6 +42,7 @@ SLOW = 0.98  # real-time factor below which the node warns
 class SimulatedArmParameters(NodeParameters):
     """Parameters of the simulated arm."""
 
+    nice: int = niceness(-10)  # it stands for hardware, which others do not slow down; rendering as well
     robot: str = param("ur5e_sim", "", "name or path of a file in config/robots: joints, controller, gripper, camera")
     task: str = param("cube-single-1", "", "what the first episode is; sim/set_task tells what there is")
     seed: int = param(-1, "", "of the first episode; negative: unseeded", low=-1, high=2**31 - 1)
@@ -115,7 +117,7 @@ class SimulatedArmNode(ManagedNode[SimulatedArmParameters]):
     def _reset(self, request: ResetSim.Request, response: ResetSim.Response) -> ResetSim.Response:
         task, seed = request.task or self._task, None if request.seed < 0 else int(request.seed)
         try:
-            goal_image = self._live.reset(task, seed).result()  # awaiting it is beyond Jazzy's events executor
+            goal_image = self._when_reset(self._live.reset(task, seed))
         except ValueError as error:
             response.message = str(error)
             return response
@@ -232,6 +234,13 @@ class SimulatedArmNode(ManagedNode[SimulatedArmParameters]):
             p.niceness,
             Trace(Path(p.trace), joints) if p.trace else None,
         )
+
+    def _when_reset(self, future: Future[Picture]) -> Picture:
+        """Waits, because awaiting is beyond Jazzy's events executor; another environment takes seconds, and the heart beats on."""
+        while not future.done():
+            wait([future], 1.0 / HEARTBEAT)
+            self._beat()
+        return future.result()
 
     def _header(self, time: float) -> Header:
         return Header(stamp=stamp(time), frame_id=self._frame_id)

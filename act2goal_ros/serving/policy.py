@@ -96,12 +96,15 @@ class GoalPolicy:
         frame_times: np.ndarray,
         prefix: np.ndarray | None = None,
     ) -> PolicyOutput:
-        """mask (F,) bool: selected frames; frame_times (F,) s from now; prefix (d, J + 1): actions already committed, d ≤ prefix_steps."""
+        """mask (F,) bool: selected frames; frame_times (F,) s from now; prefix (d, J + 1): actions already committed.
+
+        Of more than the configuration's `most_given` actions the first ones are taken.
+        """
         c, rows = self.config, self.config.chunk_steps + self.config.distal_frames
         steps = (np.asarray(frame_times) / c.step).astype(np.float32)
         given, given_mask = np.zeros((1, rows, c.action_size), np.float32), np.zeros((1, rows), np.float32)
         if prefix is not None and len(prefix):
-            count = min(len(prefix), c.prefix_steps)
+            count = min(len(prefix), c.most_given)
             given[0, :count], given_mask[0, :count] = prefix[:count], 1.0
         row_times = np.concatenate([np.arange(1, c.chunk_steps + 1), steps[c.dense_frames :]])
         used = self.adapter

@@ -7,8 +7,11 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 import cv2
 import mujoco
 import numpy as np
+from ogbench.manipspace import lie
 
-from act2goal_ros.sim.scene import CAMERA, CubeScene
+from act2goal_ros.sim.furniture import FurnitureScene
+from act2goal_ros.sim.scene import CAMERA, CONTROL_STEP, CubeScene, LightScene, episode_steps
+from act2goal_ros.sim.tasks import all_tasks, environment_of, reset_options
 
 PHYSICS_STEP = 0.002  # s
 GRIPPER_RANGE = 0.8  # rad, of the driver joint from open to closed
@@ -16,8 +19,7 @@ GRIPPER_COMMAND = 255.0  # the Robotiq's command when closed
 SUPERSAMPLING = 2  # without multisampling a distant cube aliases; render larger and average
 REST_SPEED = 0.05  # rad/s
 OPEN_BELOW = 0.25  # gripper position (0 open .. 1 closed)
-TASKS = {f"cube-single-{i}": ("single", i) for i in range(1, 6)}
-FREE_TASK = "cube-single-random"
+CONTROL_EVERY = round(CONTROL_STEP / PHYSICS_STEP)
 
 
 class SimulatedArm:
@@ -37,45 +39,68 @@ class SimulatedArm:
     )
 
     def __init__(self, task: str = "cube-single-1", image_size: int = 128, light: bool = True, camera: str = CAMERA):
-        self._check(task)
         self.task = task
         self.image_size = image_size
-        self._camera = camera
-        scale = SUPERSAMPLING if light else 1
-        self._scene = CubeScene("single", render_size=image_size * scale, light=light)
-        self._renderer: mujoco.Renderer | None = None
+        self._camera, self._light = camera, light
+        self._scenes: dict[str, LightScene] = {}
+        self._renderers: dict[str, mujoco.Renderer] = {}
+        self._steps = 0
+        self._scene = self._scene_for(self.environment)
 
     @property
     def tasks(self) -> list[str]:
-        return [*TASKS, FREE_TASK]
+        """What reset() knows."""
+        return all_tasks()
 
-    def _check(self, task: str) -> None:
-        if task not in TASKS and task != FREE_TASK:
-            raise ValueError(f"unknown task '{task}'; there are {', '.join([*TASKS, FREE_TASK])}")
+    @property
+    def environment(self) -> str:
+        """OGBench's name of the scene, without visual- and version; another one is another model."""
+        return environment_of(self.task)
+
+    @property
+    def episode_limit(self) -> float:
+        """OGBench's, of the present environment's evaluation episodes, s."""
+        return episode_steps(self.environment) * CONTROL_STEP
+
+    def _scene_for(self, environment: str) -> LightScene:
+        if environment not in self._scenes:
+            size = self.image_size * (SUPERSAMPLING if self._light else 1)
+            if environment == "scene":
+                self._scenes[environment] = FurnitureScene(render_size=size, light=self._light)
+            else:
+                number = environment.removeprefix("cube-")
+                self._scenes[environment] = CubeScene(number, render_size=size, light=self._light)
+        return self._scenes[environment]
+
+    def prepare(self, task: str) -> None:
+        """Builds what a reset to `task` needs, which takes seconds the first time; the present scene stays."""
+        environment = environment_of(task)
+        if environment not in self._scenes:
+            self._scene_for(environment).reset(seed=0, options={"task_id": 1})
+
+    def close(self) -> None:
+        """Frees what rendering took; from the thread that rendered."""
+        while self._renderers:
+            self._renderers.popitem()[1].close()
 
     def reset(self, task: str | None = None, seed: int | None = None) -> np.ndarray:
-        """Starts an episode and returns OGBench's goal picture (H, W, 3) uint8."""
+        """Starts an episode and returns OGBench's goal picture (H, W, 3) uint8. ValueError for an unknown task."""
         if task is not None:
-            self._check(task)
+            environment_of(task)
             self.task = task
-        self._scene.reset(seed=seed, options=self._options(seed))
+        self._scene = self._scene_for(self.environment)
+        self._scene.reset(seed=seed, options=reset_options(self.task, seed))
+        self._steps = 0
         return self._goal_picture()
-
-    def _options(self, seed: int | None) -> dict[str, object]:
-        if self.task in TASKS:
-            return {"task_id": TASKS[self.task][1]}
-        generator = np.random.default_rng(seed)
-        low, high = (0.3, -0.3, 0.02), (0.55, 0.3, 0.02)
-        start, goal = generator.uniform(low, high), generator.uniform(low, high)
-        return {"task_info": {"task_name": self.task, "init_xyzs": start[None], "goal_xyzs": goal[None]}}
 
     def _goal_picture(self) -> np.ndarray:
         """The scene as OGBench had it when it took its goal observation."""
         saved = mujoco.MjData(self.model)
         mujoco.mj_copyData(saved, self.model, self.data)
         self.data.qpos[:], self.data.qvel[:] = self._scene.goal_qpos, 0.0
-        mujoco.mj_forward(self.model, self.data)
-        picture = self.render()
+        with self._scene.goal_look():
+            mujoco.mj_forward(self.model, self.data)
+            picture = self.render()
         mujoco.mj_copyData(self.data, self.model, saved)
         return picture
 
@@ -86,7 +111,7 @@ class SimulatedArm:
         mujoco.mj_forward(self.model, self.data)
 
     @property
-    def scene(self) -> CubeScene:
+    def scene(self) -> LightScene:
         return self._scene
 
     @property
@@ -107,6 +132,9 @@ class SimulatedArm:
         self.data.ctrl[self._scene.arm_actuators] = joint_target
         self.data.ctrl[self._scene.gripper_actuators] = GRIPPER_COMMAND * min(max(gripper_target, 0.0), 1.0)
         mujoco.mj_step(self.model, self.data)
+        self._steps += 1
+        if self._steps % CONTROL_EVERY == 0:
+            self._scene.after_control_step()
 
     @property
     def joint_positions(self) -> np.ndarray:
@@ -121,6 +149,17 @@ class SimulatedArm:
         return float(np.clip(self.data.qpos[self._scene.gripper_joint] / GRIPPER_RANGE, 0.0, 1.0))
 
     @property
+    def pinch_position(self) -> np.ndarray:
+        """(3,) m, between the fingertips."""
+        return self.data.site_xpos[self._scene.pinch_site].copy()
+
+    @property
+    def gripper_yaw(self) -> float:
+        """rad."""
+        matrix = self.data.site_xmat[self._scene.pinch_site].reshape(3, 3)
+        return float(lie.SO3.from_matrix(matrix).compute_yaw_radians())
+
+    @property
     def object_positions(self) -> np.ndarray:
         """(objects, 3) m."""
         return self._scene.object_positions()
@@ -131,8 +170,8 @@ class SimulatedArm:
         return self._scene.target_positions()
 
     def success(self) -> bool:
-        """OGBench's criterion, now: every cube within 4 cm of its target."""
-        return bool(all(self._scene._compute_successes()))
+        """OGBench's criterion, now: every object within 4 cm of its target, every button in its state."""
+        return all(self._scene.successes())
 
     def at_rest_and_released(self) -> bool:
         """Success with the joints at rest and the gripper open."""
@@ -141,11 +180,12 @@ class SimulatedArm:
 
     def render(self, data: mujoco.MjData | None = None) -> np.ndarray:
         """Camera picture (H, W, 3) uint8 of `data`, by default of the arm's own state."""
-        if self._renderer is None:
+        if self.environment not in self._renderers:
             size = self._scene.model.vis.global_.offwidth
-            self._renderer = mujoco.Renderer(self.model, size, size)
-        self._renderer.update_scene(self.data if data is None else data, camera=self._camera)
-        picture = self._renderer.render()
+            self._renderers[self.environment] = mujoco.Renderer(self.model, size, size)
+        renderer = self._renderers[self.environment]
+        renderer.update_scene(self.data if data is None else data, camera=self._camera)
+        picture = renderer.render()
         if picture.shape[0] == self.image_size:
             return picture.copy()
         return cv2.resize(picture, (self.image_size, self.image_size), interpolation=cv2.INTER_AREA)

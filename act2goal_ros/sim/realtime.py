@@ -163,15 +163,15 @@ class LiveArm:
         self._camera = ThreadPoolExecutor(1, "camera")
         self._frame: Future[None] | None = None
         self._physics: threading.Thread | None = None
-        self._stopping, self._paused = threading.Event(), False
+        self._stopping, self._paused, self._closed = threading.Event(), False, False
         self._offset = clock() - time.monotonic()
         self._steps = 0
         self.time = STEPPED_START if stepped else clock()  # the instant the physics stands at
         self._arm = self._camera.submit(build).result()
         import mujoco  # type: ignore[import-untyped, unused-ignore]  # it takes a second
 
-        self._shown = mujoco.MjData(self._arm.model)
-        self._copy = mujoco.mj_copyData
+        self._new_data, self._copy = mujoco.MjData, mujoco.mj_copyData
+        self._shown = self._new_data(self._arm.model)
         self.episode = 0
         self._begin()
 
@@ -191,7 +191,10 @@ class LiveArm:
         return self._physics is not None and self._physics.is_alive()
 
     def reset(self, task: str | None, seed: int | None) -> Future[Picture]:
-        """Starts an episode at rest; gives the goal picture. ValueError in the future for an unknown task."""
+        """Starts an episode at rest; gives the goal picture. ValueError in the future for an unknown task.
+
+        The first task of another environment takes seconds, in which physics goes on and frames are skipped.
+        """
         return self._camera.submit(self._reset, task, seed)
 
     def start(self) -> None:
@@ -213,8 +216,12 @@ class LiveArm:
         self.controller.activate(self.time, self._arm.joint_positions)
 
     def close(self) -> None:
-        """Ends both threads."""
+        """Ends both threads; a second call does nothing."""
+        if self._closed:
+            return
+        self._closed = True
         self.stop()
+        self._camera.submit(self._arm.close).result()
         self._camera.shutdown()
         if self._trace is not None:
             self._trace.save()
@@ -225,8 +232,14 @@ class LiveArm:
         return self._joints
 
     def _reset(self, task: str | None, seed: int | None) -> Picture:
+        if task is not None:
+            self._arm.prepare(task)
         with self.lock:
+            before = self._arm.model
             picture = self._arm.reset(task, seed)
+            if self._arm.model is not before:
+                self._shown = self._new_data(self._arm.model)
+                self._copy(self._shown, self._arm.model, self._arm.data)  # a frame may still be waiting to be rendered
             self._begin()
             self._paused = True
         return picture

@@ -1,4 +1,4 @@
-"""The scripted expert for an arm that is elsewhere: it sees joint states and the cube's position, and gives trajectories.
+"""The scripted expert of a single cube for an arm that is elsewhere: it sees joints and the cube's position, and gives trajectories.
 
 What the expert asks of a simulated arm it finds in a twin, which never steps: its joints and its cube are put where the
 messages say they are. The twin starts from the same seed; a cube's heading, which no message carries, is known from there
@@ -18,7 +18,8 @@ from ruckig import Trajectory as RuckigTrajectory
 
 from act2goal_ros.control.trajectory import Trajectory
 from act2goal_ros.sim.arm import GRIPPER_COMMAND, GRIPPER_RANGE, SimulatedArm
-from act2goal_ros.sim.expert import CubeExpert, ExpertLimits
+from act2goal_ros.sim.experts.cube import CubeExpert
+from act2goal_ros.sim.experts.motion import ExpertLimits
 
 Vector = NDArray[np.float64]
 POINTS = 0.02  # s between the points of a trajectory

@@ -1,25 +1,39 @@
-"""OGBench's cube scenes with light visuals and reproducible resets."""
+"""OGBench's manipulation scenes with light visuals and reproducible resets."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
 import numpy as np
+import ogbench  # noqa: F401 - registers the environments
 from dm_control import mjcf
 from ogbench.manipspace import lie
 from ogbench.manipspace.envs.cube_env import CubeEnv
+from ogbench.manipspace.envs.manipspace_env import ManipSpaceEnv
 
 from act2goal_ros.sim.meshes import light_mesh, mesh_mass
 
 CAMERA = "front_pixels"  # OGBench's camera for pixel observations
+UPRIGHT = 0.3  # cosine of a cube's tilt, below which its yaw is no longer that of its x axis
+CONTROL_STEP = 0.05  # s, OGBench's
 
 
-class CubeScene(CubeEnv):
-    """OGBench's `visual-cube-*` environment, rendered fast.
+def episode_steps(environment: str) -> int:
+    """OGBench's limit of an evaluation episode, in steps of 0.05 s."""
+    limit = gymnasium.spec(f"visual-{environment}-v0").max_episode_steps
+    if limit is None:
+        raise ValueError(f"OGBench gives visual-{environment}-v0 no episode limit")
+    return limit
+
+
+class LightScene(ManipSpaceEnv):
+    """What all of OGBench's scenes get: light meshes, seeded resets, and access to what the simulated arm needs.
 
     `light=False` gives OGBench's own look: full meshes, multisampling, shadows.
     """
 
-    def __init__(self, env_type: str = "single", *, mode: str = "task", render_size: int = 256, light: bool = True):
+    def __init__(self, env_type: str, *, mode: str = "task", render_size: int = 256, light: bool = True):
         self._light = light
         super().__init__(
             env_type=env_type,
@@ -47,6 +61,14 @@ class CubeScene(CubeEnv):
         """qpos of the scene as OGBench set it up for its goal observation."""
         return self._cur_goal_ob
 
+    @contextlib.contextmanager
+    def goal_look(self) -> Iterator[None]:
+        """While this is open, the model's colours are the goal's."""
+        yield
+
+    def after_control_step(self) -> None:
+        """What OGBench does after each of its control steps of 0.05 s, beside physics."""
+
     @property
     def arm_joints(self) -> np.ndarray:
         """Indices into qpos and qvel of the six arm joints."""
@@ -68,6 +90,10 @@ class CubeScene(CubeEnv):
     def pinch_site(self) -> int:
         return int(self._pinch_site_id)
 
+    def random_arm_position(self, generator: np.random.Generator) -> np.ndarray:
+        """(3,) m for the pinch point, in the air, where OGBench's arm starts and its goal pictures show it."""
+        return np.asarray(generator.uniform(*self._arm_sampling_bounds))
+
     def inverse_kinematics(self, position: np.ndarray, yaw: float, near: np.ndarray) -> np.ndarray:
         """Joints (6,) rad with the pinch point at `position` (m), gripper down at `yaw` (rad), closest to `near`."""
         rotation = lie.SO3.from_z_radians(yaw) @ self._effector_down_rotation
@@ -75,13 +101,40 @@ class CubeScene(CubeEnv):
         pose = lie.SE3.from_rotation_and_translation(rotation=rotation, translation=bounded) @ self._T_pa
         return self._ik.solve(pos=pose.translation(), quat=pose.rotation().wxyz, curr_qpos=near)
 
-    def object_positions(self) -> np.ndarray:
+    def cube_positions(self) -> np.ndarray:
         """(cubes, 3) m."""
         return np.array([self._data.joint(f"object_joint_{i}").qpos[:3] for i in range(self._num_cubes)])
 
-    def target_positions(self) -> np.ndarray:
+    def cube_yaw(self, index: int) -> float:
+        """rad; of a cube that lies on another side than at first, of its most horizontal axis."""
+        rotation = lie.SO3(wxyz=self._data.joint(f"object_joint_{index}").qpos[3:])
+        matrix = rotation.as_matrix()
+        if abs(matrix[2, 2]) > UPRIGHT:
+            return float(rotation.compute_yaw_radians())
+        axis = matrix[:, int(np.argmin(np.abs(matrix[2])))]
+        return float(np.arctan2(axis[1], axis[0]))
+
+    def cube_targets(self) -> np.ndarray:
         """(cubes, 3) m."""
         return self._data.mocap_pos[self._cube_target_mocap_ids].copy()
+
+    def object_positions(self) -> np.ndarray:
+        """(objects, 3) m, of everything that has a place."""
+        return self.cube_positions()
+
+    def target_positions(self) -> np.ndarray:
+        """(objects, 3) m, where they belong."""
+        return self.cube_targets()
+
+    def successes(self) -> list[bool]:
+        """OGBench's criterion for each object."""
+        return [bool(success) for success in self._compute_successes()]
+
+    def obstacles(self, without: int | None = None) -> np.ndarray:
+        """(n, 5) m: x and y from, x and y to, and height of what the gripper must not run into, but for one cube."""
+        cubes = np.array([p for i, p in enumerate(self.cube_positions()) if i != without]).reshape(-1, 3)
+        half = 0.024  # between a cube's half side and its half diagonal
+        return np.concatenate([cubes[:, :2] - half, cubes[:, :2] + half, cubes[:, 2:] + 0.02], axis=1)
 
     def build_mjcf_model(self) -> mjcf.RootElement:
         root = super().build_mjcf_model()
@@ -92,7 +145,15 @@ class CubeScene(CubeEnv):
         return root
 
 
+class CubeScene(LightScene, CubeEnv):
+    """OGBench's `visual-cube-*` environments, rendered fast."""
+
+    def __init__(self, env_type: str = "single", *, mode: str = "task", render_size: int = 256, light: bool = True):
+        super().__init__(env_type, mode=mode, render_size=render_size, light=light)
+
+
 def _use_light_meshes(root: mjcf.RootElement) -> None:
+    """The furniture's meshes are light already; OGBench's arm is not."""
     light: dict[str, Any] = {}
     for geom in root.find_all("geom"):
         if geom.mesh is None or not _is_visual(geom):

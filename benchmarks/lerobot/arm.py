@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from slots import JOINTS, PICTURE, Slots
 
+from act2goal_ros import scheduling
 from act2goal_ros.control.gripper import GripperController
 from act2goal_ros.sim.realtime import Joints, LiveArm, Picture, Scene
 from act2goal_ros.sim.trace import Trace
@@ -83,6 +84,7 @@ def main() -> None:
     """Serves until stdin ends."""
     from act2goal_ros.sim.arm import SimulatedArm
 
+    scheduling.renice(NICENESS)
     slots = Slots(Path(sys.argv[1]))
     gripper = GripperController(*GRIPPER)
     targets = cast(Any, PositionTargets(slots, gripper))

@@ -4,7 +4,8 @@ What is compared, and by which definitions, says figures.py; how LeRobot's side 
 
     python benchmarks/lerobot/compare.py --lerobot /somewhere/lerobot/bin/python --episodes 5
 
-Merges both sides' rows and the ratios, theirs over ours, into docs/results/realtime.json under `lerobot`.
+Merges both sides' rows and the ratios, theirs over ours, into docs/results/realtime.json under `lerobot`; `python benchmarks/report.py`
+then brings docs/benchmarks.md up to date. Wants a machine that does nothing else.
 """
 
 import json
@@ -84,7 +85,7 @@ def main(
     click.echo("\n".join(table(found)))
     if publish:
         measured = origin() | {"command": _command(lerobot)} if lerobot is not None else {}
-        merge("realtime", {"lerobot": load("realtime").get("lerobot", {}) | found | measured})
+        merge("realtime", {"lerobot": (load("realtime").get("lerobot") or {}) | found | measured})
 
 
 def _command(lerobot: Path) -> str:

@@ -1,0 +1,115 @@
+"""An expert that carries a cube to its target."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from act2goal_ros.sim.arm import SimulatedArm
+from act2goal_ros.sim.experts.base import OPEN, ObjectExpert
+from act2goal_ros.sim.experts.motion import CARRIED, clear_way, nearest_symmetric, roomy, wrap
+
+HOVER = 0.12  # m above the cube
+GRASP_XY, GRASP_Z = 0.012, 0.012  # m, how near the pinch point must be before the gripper closes
+ALIGNED = 0.02  # m, how well the gripper must stand above the cube before it descends
+PLACED, SUNK = 0.015, 0.02  # m beside and below the target; a cube may hang low in the gripper
+HIGH = 0.012  # m above the target, where the gripper cannot go lower
+RAISED, FINE = 0.03, 0.007  # m: where a target is on something, the cube is put down exactly
+HELD_LOW, HELD_HIGH = 0.35, 0.9  # gripper position when it holds a cube (0.56), not when it closed on nothing
+
+
+class CubeExpert(ObjectExpert):
+    """Picks a cube, places it at a target, by default its own, and moves to a final position."""
+
+    def __init__(
+        self,
+        arm: SimulatedArm,
+        final_position: np.ndarray,
+        target_yaw: float = 0.0,
+        index: int = 0,
+        target: Callable[[], np.ndarray] | None = None,
+    ) -> None:
+        super().__init__(arm, final_position)
+        self._target_yaw, self._index = target_yaw, index
+        self._stacks = len(arm.scene.cube_positions()) > 1
+        self._target = target or (lambda: arm.scene.cube_targets()[index])
+
+    @property
+    def handled(self) -> np.ndarray:
+        """The cube."""
+        return self._arm.scene.cube_positions()[self._index]
+
+    @property
+    def destination(self) -> np.ndarray:
+        """Its target."""
+        return self._target()
+
+    def _next_pose(self) -> tuple[np.ndarray, float, float]:
+        arm = self._arm
+        cube, target = self.handled + self.object_error[:3], self.destination + self.target_error[:3]
+        cube_yaw = arm.scene.cube_yaw(self._index) + self.object_error[3]
+        return self._phase(arm.pinch_position, arm.gripper_yaw, cube, cube_yaw, target)
+
+    def _phase(
+        self, pinch: np.ndarray, yaw: float, cube: np.ndarray, cube_yaw: float, target: np.ndarray
+    ) -> tuple[np.ndarray, float, float]:
+        opening = self._arm.gripper_position
+        apart = np.linalg.norm((pinch - cube)[:2])
+        at_cube = apart < 0.02 and abs(pinch[2] - cube[2]) < 0.02
+        held = at_cube and HELD_LOW < opening < HELD_HIGH and self._closing()
+        lowest = pinch[2] < target[2] + 0.001 or np.abs(self._arm.joint_velocities).max() < 0.01
+        above = HIGH if lowest else 0.006
+        placed = np.linalg.norm((cube - target)[:2]) < PLACED and -SUNK < cube[2] - target[2] < above
+        obstacles = self._arm.scene.obstacles(self._index)
+        if placed:
+            return self._after_placing(pinch, yaw, target, opening, obstacles)
+        if held:
+            return self._carry(pinch, yaw, cube, cube_yaw, target, obstacles)
+        grasp_yaw = roomy(yaw, nearest_symmetric(yaw, cube_yaw), cube, obstacles)
+        if at_cube and apart < GRASP_XY and abs(pinch[2] - cube[2]) < GRASP_Z:
+            self.phase = "grasp"
+            return cube, grasp_yaw, 1.0
+        if apart < ALIGNED and abs(wrap(grasp_yaw - yaw)) < 0.15:
+            self.phase = "descend"
+            return clear_way(pinch, cube, cube, obstacles), grasp_yaw, 0.0
+        self.phase = "approach"
+        low = pinch[2] < cube[2] + 0.07 and apart > ALIGNED
+        position = np.array([*(pinch[:2] if low and apart < 0.1 else cube[:2]), cube[2] + HOVER])
+        return clear_way(pinch, position, cube, obstacles), grasp_yaw, 0.0
+
+    def _carry(
+        self, pinch: np.ndarray, yaw: float, cube: np.ndarray, cube_yaw: float, target: np.ndarray, obstacles: np.ndarray
+    ) -> tuple[np.ndarray, float, float]:
+        turned = yaw + wrap(nearest_symmetric(cube_yaw, self._target_yaw) - cube_yaw)
+        heading = roomy(yaw, turned, target, obstacles)
+        to_go = target[:2] - cube[:2]
+        distance = np.linalg.norm(to_go)
+        end = np.array([*(pinch[:2] + to_go), target[2]])
+        if distance > PLACED * 0.7 and cube[2] < target[2] + 0.05 and distance > 0.05:
+            self.phase = "lift"
+            ahead = to_go / distance * min(distance, 0.1) * float(np.clip((cube[2] - target[2] - 0.02) / 0.03, 0.0, 1.0))
+            position = np.array([*(pinch[:2] + ahead), target[2] + HOVER])
+            return clear_way(pinch, position, end, obstacles, CARRIED), heading, 1.0
+        if distance > 0.008 and cube[2] > target[2] + 0.02 and distance > 0.02:
+            self.phase = "transfer"
+            position = np.array([*end[:2], target[2] + 0.08])
+            return clear_way(pinch, position, end, obstacles, CARRIED), heading, 1.0
+        self.phase = "lower"
+        if self._stacks and target[2] > RAISED and distance > FINE and abs(cube[2] - target[2]) < 2 * HIGH:
+            # first straight above, then onto the other cube; more than the way, because servos droop
+            end = pinch + np.array([*(1.5 * to_go), target[2] + HIGH - cube[2]])
+        return clear_way(pinch, end, end, obstacles, CARRIED), heading, 1.0
+
+    def _after_placing(
+        self, pinch: np.ndarray, yaw: float, target: np.ndarray, opening: float, obstacles: np.ndarray
+    ) -> tuple[np.ndarray, float, float]:
+        near = np.linalg.norm((pinch - target)[:2]) < 0.05
+        if near and pinch[2] < target[2] + 0.03 and opening > OPEN:
+            self.phase = "release"
+            return np.array([*pinch[:2], max(pinch[2], target[2])]), yaw, 0.0
+        if near and pinch[2] < target[2] + 0.07:
+            self.phase = "retreat"
+            return np.array([*pinch[:2], target[2] + HOVER]), yaw, 0.0
+        return self._leave(pinch, yaw, obstacles)
+
+    def _closing(self) -> bool:
+        return bool(self._arm.data.ctrl[self._arm.scene.gripper_actuators[0]] > 127.0)

@@ -1,0 +1,168 @@
+"""Scripted experts for several objects, and what is recorded of them."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ogbench")
+
+from act2goal_ros.learning.dataset import Episode  # noqa: E402
+from act2goal_ros.learning.simulate import Disturbances, Recorder  # noqa: E402
+from act2goal_ros.sim.arm import SimulatedArm  # noqa: E402
+from act2goal_ros.sim.experts.motion import STEP, ExpertLimits, SetPoints, clear_way, finger_room, roomy  # noqa: E402
+from act2goal_ros.sim.experts.order import APART, is_ready, next_cube, parking_place, settled_cubes  # noqa: E402
+from act2goal_ros.sim.experts.sequence import SequenceExpert  # noqa: E402
+
+CLEAN = Disturbances(kick=0, miss=0, drop=0, misplace=0, placed=0, pause=0)
+
+
+@pytest.fixture(scope="module")
+def arm() -> SimulatedArm:
+    return SimulatedArm("cube-double-1", image_size=32)
+
+
+# -- which cube is next ----------------------------------------------------------------------------------------
+
+
+def test_the_bottom_of_a_stack_comes_first():
+    cubes = np.array([[0.35, -0.1, 0.02], [0.5, -0.2, 0.02], [0.5, 0.0, 0.02]])
+    targets = np.array([[0.4, 0.2, 0.10], [0.4, 0.2, 0.02], [0.4, 0.2, 0.06]])
+    order = []
+    while (found := next_cube(cubes, targets)) is not None:
+        order.append(found)
+        cubes[found[0]] = targets[found[0]]
+    assert order == [(1, True), (2, True), (0, True)]
+
+
+def test_a_stack_is_taken_down_from_the_top():
+    cubes = np.array([[0.4, 0.2, 0.02], [0.4, 0.2, 0.06], [0.4, 0.2, 0.10]])
+    targets = np.array([[0.35, -0.1, 0.02], [0.5, -0.2, 0.02], [0.5, 0.0, 0.02]])
+    assert next_cube(cubes, targets) == (2, True)
+
+
+def test_a_stack_that_is_turned_over_needs_a_place_in_between():
+    cubes = np.array([[0.4, 0.2, 0.02], [0.4, 0.2, 0.06]])
+    targets = cubes[::-1].copy()
+    assert next_cube(cubes, targets) == (1, False)
+    cubes[1] = parking_place(cubes, targets, 1)
+    assert next_cube(cubes, targets) == (0, False), "its target is in the air; it stands where the other one belongs"
+    cubes[0] = parking_place(cubes, targets, 0)
+    assert next_cube(cubes, targets) == (1, True)
+
+
+def test_cubes_that_change_places_need_one_in_between():
+    cubes = np.array([[0.4, -0.1, 0.02], [0.4, 0.1, 0.02], [0.5, 0.25, 0.02]])
+    targets = cubes[[1, 0, 2]]
+    assert settled_cubes(cubes, targets).tolist() == [False, False, True]
+    assert not is_ready(cubes, targets, 0)
+    assert next_cube(cubes, targets) == (0, False)
+    place = parking_place(cubes, targets, 0)
+    assert min(np.linalg.norm(place - other) for other in (cubes[1], cubes[2], *targets)) >= APART - 1e-9
+    cubes[0] = place
+    assert next_cube(cubes, targets) == (1, True)
+
+
+def test_a_cube_on_a_wrong_support_is_not_done():
+    cubes = np.array([[0.4, 0.0, 0.06], [0.5, 0.2, 0.02], [0.4, 0.0, 0.02]])
+    targets = np.array([[0.4, 0.0, 0.06], [0.4, 0.0, 0.02], [0.3, -0.2, 0.02]])
+    assert not settled_cubes(cubes, targets).any()
+    index, free = next_cube(cubes, targets)
+    assert (index, free) == (0, False), "it stands on what has to go"
+
+
+# -- ways around what stands about ---------------------------------------------------------------------------
+
+
+def test_what_is_in_the_way_is_passed_above():
+    wall = np.array([[0.4, -0.05, 0.42, 0.05, 0.15]])
+    low, end = np.array([0.3, 0.0, 0.05]), np.array([0.5, 0.0, 0.02])
+    up = clear_way(low, end, end, wall)
+    np.testing.assert_allclose(up[:2], low[:2])
+    assert up[2] > 0.18
+    across = clear_way(up, end, end, wall)
+    assert across[2] > 0.18 and low[0] < across[0] < end[0]
+    beyond = clear_way(np.array([0.5, 0.0, 0.2]), end, end, wall)
+    np.testing.assert_allclose(beyond[:2], end[:2])
+    assert beyond[2] < 0.2
+    np.testing.assert_array_equal(clear_way(low, end, end, wall + [0, 0.5, 0, 0.5, 0]), end)
+
+
+def test_fingers_keep_clear_of_a_neighbour():
+    neighbour = np.array([[0.4 - 0.024, 0.06 - 0.024, 0.4 + 0.024, 0.06 + 0.024, 0.04]])
+    cube = np.array([0.4, 0.0, 0.02])
+    assert finger_room(cube, 0.0, neighbour) < 0.001 < 0.02 < finger_room(cube, np.pi / 2, neighbour)
+    assert abs(roomy(0.2, 0.0, cube, neighbour)) == pytest.approx(np.pi / 2)
+    assert roomy(0.2, 0.0, cube, neighbour[:0]) == 0.0
+
+
+# -- whole tasks -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("task", "seed"), [("cube-double-4", 2), ("cube-triple-5", 1), ("scene-5", 1)])
+def test_a_task_is_done_within_ogbench_s_limit_and_the_arm_s(arm, task, seed):
+    arm.reset(task, seed)
+    expert = SequenceExpert(arm, np.array([0.425, 0.0, 0.28]))
+    points, limits = SetPoints(arm.joint_positions, ExpertLimits()), ExpertLimits()
+    command = arm.joint_positions
+    while not expert.done and arm.time < arm.episode_limit:
+        target, gripper = expert.act()
+        for point in points.advance(target):
+            arm.step(point, gripper)
+            assert np.abs(point - command).max() <= limits.velocity * 0.002 + 1e-6
+            command = point
+    assert expert.done and arm.at_rest_and_released(), (expert.job, expert.phase, arm.scene.successes())
+    assert expert.completed >= 2
+
+
+def test_a_cube_on_its_side_is_still_grasped(arm):
+    arm.reset("cube-double-1", 3)
+    for i in range(2):  # one edge stays where its top was
+        arm.data.joint(f"object_joint_{i}").qpos[3:] = np.sqrt([0.5, 0.0, 0.5, 0.0])
+    assert abs((arm.scene.cube_yaw(1) + np.pi / 4) % (np.pi / 2) - np.pi / 4) < 1e-6
+    expert = SequenceExpert(arm, np.array([0.425, 0.0, 0.28]))
+    points = SetPoints(arm.joint_positions, ExpertLimits())
+    while not expert.done and arm.time < 8.0:
+        target, gripper = expert.act()
+        for point in points.advance(target):
+            arm.step(point, gripper)
+    assert expert.done and arm.success()
+
+
+def is_sound(episode: Episode, arm: SimulatedArm) -> bool:
+    """Labels are of one object until it is done, and the last one is done."""
+    assert episode.target.shape == episode.cube.shape == (len(episode), 3)
+    assert list(episode.milestones) == sorted(episode.milestones)
+    assert all(0 < step < len(episode) for step in episode.milestones)
+    return episode.environment == arm.environment and arm.success()
+
+
+def test_a_recording_tells_what_is_handled_and_when_it_is_done(arm):
+    recorder = Recorder(arm, CLEAN)
+    arm.reset("cube-double-random", 0)
+    swap = next(s for s in range(100) if _is_swap(s))
+    episode = recorder.record(swap)
+    assert episode is not None and is_sound(episode, arm) and len(episode.milestones) == 2
+    parked, placed = episode.milestones
+    for step in (parked, placed, len(episode) - 1):
+        assert np.linalg.norm(episode.cube[step] - episode.target[step]) < 0.02, "the object is where its label wanted it"
+        assert episode.command[step, -1] < 0.5, "and let go"
+    assert np.linalg.norm(episode.target[0] - episode.target[-1]) > 0.05, "parked first"
+    assert not episode.disturbed.any()
+
+
+def _is_swap(seed: int) -> bool:
+    from act2goal_ros.sim.tasks import reset_options
+
+    task = reset_options("cube-double-random", seed)["task_info"]
+    return np.allclose(task["init_xyzs"], task["goal_xyzs"][::-1]) and (task["init_xyzs"][:, 2] == 0.02).all()
+
+
+def test_disturbances_come_with_every_object_and_pauses_in_between(arm):
+    arm.reset("cube-double-random", 0)
+    swap = next(s for s in range(100) if _is_swap(s))
+    episode = Recorder(arm, Disturbances(kick=1, miss=1, pause=1, again=1)).record(swap)
+    assert episode is not None and is_sound(episode, arm) and len(episode.milestones) >= 2
+    for step in episode.milestones:
+        assert np.abs(episode.velocities[step]).max() < 0.1, "a pause ends at rest"
+        assert episode.disturbed[step], "and is not learnt"
+    assert episode.disturbed[episode.milestones[0] + 1 :].any()
+    assert STEP * len(episode) < 32.5
