@@ -228,6 +228,16 @@ def test_rates_and_durations() -> None:
     assert durations.percentile(50) == 2.5 and durations.last == 4.0
 
 
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40), st.floats(0.0, 100.0))
+def test_percentiles_are_those_of_the_last_durations(values, share) -> None:
+    durations = Durations(size=8)
+    for value in values:
+        durations.add(value)
+    assert durations.percentile(share) == pytest.approx(float(np.percentile(values[-8:], share)), abs=1e-12)
+    durations.clear()
+    assert durations.percentile(share) == durations.last == 0.0
+
+
 def test_two_clocks_are_read_together_although_something_holds_the_process_up() -> None:
     held_up = iter([0.02, 0.01, 0.0])
 

@@ -211,14 +211,15 @@ def test_no_new_chunk_is_a_delay_over_budget() -> None:
     assert next(d for _, d in world.sent if d.state == State.BRAKING).reason == Reason.DELAY_OVER_BUDGET
 
 
-def test_the_clock_may_jump() -> None:
+@pytest.mark.parametrize(("jump", "way"), [(-100.0, "back"), (100.0, "ahead")])
+def test_the_clock_may_jump(jump, way) -> None:
     world = World().moving()
-    world.now -= 100.0
-    world.began -= 100.0
+    world.now += jump
+    world.began += jump
     world.feed()
     decision = world.executive.tick(world.now, world.monotonic)
     assert (decision.state, decision.reason) == (State.BRAKING, Reason.CLOCK_JUMP)
-    assert "jumped back by 100." in decision.detail
+    assert f"jumped {way} by 100." in decision.detail or f"jumped {way} by 99.9" in decision.detail
     assert decision.trajectory is not None and 0 < decision.trajectory.start - world.now < 0.03  # on the new clock
     world.now, world.monotonic = world.now + TICK, world.monotonic + TICK
     world.missing.add("plan")  # those there were went with the old clock: the fault is what is told
@@ -406,8 +407,10 @@ def test_measured_positions_outside_the_limits_stop_everything() -> None:
         ({"dt": np.nan}, Reason.BAD_CHUNK, "dt nan s"),
         ({"stamp": np.nan}, Reason.BAD_CHUNK, "stamp nan s"),
         ({"stamp": START - 5.0}, Reason.DELAY_OVER_BUDGET, "after its image, allowed 0.3 s"),
+        ({"stamp": START + 5.0}, Reason.BAD_CHUNK, "s ahead of the clock, allowed 0.05 s"),
+        ({"stamp": START + 0.9, "dt": 0.001, "positions": np.zeros((16, 6))}, Reason.BAD_CHUNK, "s ago: all of it is in the past"),
     ],
-    ids=["empty", "joints", "gripper rows", "NaN gripper", "no time", "NaN time", "NaN stamp", "past"],
+    ids=["empty", "joints", "gripper rows", "NaN gripper", "no time", "NaN time", "NaN stamp", "late", "future", "past"],
 )
 def test_a_bad_chunk_is_dropped_whole_and_the_arm_brakes(changes, reason, words) -> None:
     world = World().moving()
@@ -425,6 +428,16 @@ def test_a_bad_chunk_is_dropped_whole_and_the_arm_brakes(changes, reason, words)
     world.run(0.4)
     assert (world.executive.decision.state, world.executive.decision.reason) == (State.HOLDING, reason)
     check_continuous(world)
+
+
+def test_a_chunk_that_was_overtaken_by_a_newer_one_is_left_out_and_nothing_stops() -> None:
+    world = World().moving()
+    request = world.executive.request(world.now, world.now, world.monotonic)
+    newest = world.executive.chunk
+    assert request is not None and newest is not None
+    assert not world.executive.chunk_made(request, dataclasses.replace(newest, stamp=newest.stamp - 0.03), world.now)
+    assert world.executive.chunk is newest and world.executive.inputs.drops["chunk_out_of_order"] == 1
+    assert world.executive.tick(world.now, world.monotonic).state == State.RUNNING
 
 
 def slow() -> World:

@@ -153,19 +153,13 @@ class Executive:
         if request.run != self._run:
             self._drop("chunk_of_stopped_run")
             return False
-        delay, budget = now - chunk.stamp, self.settings.delay_budget
-        try:
-            chunk.validate(self._limits, self._robot.joint_names)
-        except ChunkError as error:
-            self._drop("bad_chunk")
-            self._pending = (StopReason.BAD_CHUNK, str(error))
+        reason, detail = self._fault(chunk, now)
+        if reason:
+            self._drop(reason.name.lower())
+            self._pending = (reason, detail)
             return False
-        if delay > budget:
-            self._drop("delay_over_budget")
-            self._pending = (
-                StopReason.DELAY_OVER_BUDGET,
-                f"chunk came {delay:.3f} s after its image, allowed {budget:g} s",
-            )
+        if self.chunk is not None and chunk.stamp < self.chunk.stamp:
+            self._drop("chunk_out_of_order")  # frames may overtake each other
             return False
         self.chunk = self._joined(chunk.within(self._limits))
         return True
@@ -218,6 +212,21 @@ class Executive:
         if self.chunk is None:
             self._ensemble.clear()
         return self._ensemble.add(chunk)
+
+    def _fault(self, chunk: ActionChunk, now: float) -> Cause:
+        """What is wrong with a chunk as a whole."""
+        delay, budget, jump = now - chunk.stamp, self.settings.delay_budget, self.settings.bounds.clock_jump
+        try:
+            chunk.validate(self._limits, self._robot.joint_names)
+        except ChunkError as error:
+            return StopReason.BAD_CHUNK, str(error)
+        if delay > budget:
+            return StopReason.DELAY_OVER_BUDGET, f"chunk came {delay:.3f} s after its image, allowed {budget:g} s"
+        if delay < -jump:
+            return StopReason.BAD_CHUNK, f"chunk is from an image {-delay:.3f} s ahead of the clock, allowed {jump:g} s"
+        if chunk.end <= now:
+            return StopReason.BAD_CHUNK, f"chunk ended {now - chunk.end:.3f} s ago: all of it is in the past"
+        return NO_CAUSE
 
     def _drop(self, what: str) -> None:
         self.inputs.drops[what] += 1

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import time
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
-
-import numpy as np
 
 T = TypeVar("T")
 
@@ -85,22 +84,32 @@ class Latest(Generic[T]):
 
 
 class Durations:
-    """The last `size` durations, s, and their percentiles."""
+    """The last `size` durations, s, and their percentiles; kept in order, because percentiles are asked for in every tick."""
 
     def __init__(self, size: int = 500) -> None:
-        self._values: deque[float] = deque(maxlen=size)
+        self._size = size
+        self._values: deque[float] = deque()
+        self._sorted: list[float] = []
 
     def add(self, value: float) -> None:
         """Takes one more."""
+        if len(self._values) == self._size:
+            del self._sorted[bisect_left(self._sorted, self._values.popleft())]
         self._values.append(value)
+        insort(self._sorted, value)
 
     def clear(self) -> None:
         """Forgets all."""
         self._values.clear()
+        self._sorted.clear()
 
     def percentile(self, share: float) -> float:
-        """The `share`-th percentile; 0 when there are none."""
-        return float(np.percentile(np.fromiter(self._values, np.float64), share)) if self._values else 0.0
+        """The `share`-th percentile, linear between two durations; 0 when there are none."""
+        if not self._sorted:
+            return 0.0
+        at = share / 100.0 * (len(self._sorted) - 1)
+        low, high = self._sorted[math.floor(at)], self._sorted[math.ceil(at)]
+        return low + (at - math.floor(at)) * (high - low)
 
     @property
     def last(self) -> float:
