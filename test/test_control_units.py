@@ -261,6 +261,8 @@ def test_the_stream_s_clock_ignores_jumps_and_slows_with_the_controller() -> Non
     assert clock.to_stream(950.3) == pytest.approx(1000.3) and clock.to_node(1000.3) == pytest.approx(950.3)
     clock.update(950.5, 5.5, speed=0.5)
     assert clock.to_stream(950.5) == pytest.approx(1000.4)
+    assert clock.to_stream(950.4) == pytest.approx(1000.35), "as it was then"
+    assert clock.to_node(1000.41) == pytest.approx(950.52), "what lies ahead comes later"
     clock.update(951.5, 6.5, speed=0.0)
     assert clock.to_stream(951.5) == pytest.approx(1000.4)
 

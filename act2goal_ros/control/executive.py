@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from act2goal_ros.control.chunk import ActionChunk, ChunkError
+from act2goal_ros.control.following import SYNC, Following
 from act2goal_ros.control.inputs import NO_CAUSE, Bounds, Cause, ControllerReport, Inputs
 from act2goal_ros.control.join import AVERAGED, PREFIXED, Ensemble
 from act2goal_ros.control.joints import JointReading
@@ -26,7 +27,6 @@ from act2goal_ros.control.watchdog import Durations, StreamClock
 
 Array = NDArray[np.float64]
 STILL = 0.01  # rad/s; a controller whose reference moves less stands still
-SYNC = 0.002  # rad; commands start from the controller's reference when it differs by more
 RESEND = 0.05  # s; a braking tail that ends sooner is not sent again
 PAUSED = 0.01  # speed scaling below which the controller counts as paused
 WARM_UP = 3  # chunks whose delay is not counted after a start
@@ -118,6 +118,7 @@ class Executive:
         self.stream = CommandStream(robot.limits, horizon=settings.horizon)
         self.delays = Durations()  # s from an image's stamp to the first command from it
         self._clock = StreamClock(settings.bounds.clock_jump, settings.stepped)
+        self._following = Following(robot.joint_names, settings.command_error, settings.bounds.controller_timeout)
         self._gripper = float("nan")
         self._gripper_sent: deque[tuple[float, float]] = deque(maxlen=256)
         self._ready = False  # whether the stream knows where the arm is
@@ -234,7 +235,7 @@ class Executive:
     def _cause(self, now: float, monotonic: float) -> Cause:
         """Why the arm must not follow, if it must not; the gravest cause first."""
         pending, self._pending = self._pending, NO_CAUSE
-        for cause in (self.inputs.cause(now, monotonic), pending, self._cause_of_reference()):
+        for cause in (self.inputs.cause(now, monotonic), pending, self._cause_of_reference(monotonic)):
             if cause[0]:
                 return cause
         age = 0.0 if self.chunk is None else now - self.chunk.stamp
@@ -243,22 +244,20 @@ class Executive:
             return (StopReason.DELAY_OVER_BUDGET, f"newest chunk is from an image {age:.3f} s ago, allowed {bound:g} s")
         return NO_CAUSE
 
-    def _cause_of_reference(self) -> Cause:
+    def _cause_of_reference(self, monotonic: float) -> Cause:
         """Whether the controller follows what is commanded; it must while a run is on."""
-        report, bound = self.inputs.report, self.settings.command_error
+        report = self.inputs.report
         if report is None or self.decision.state != State.RUNNING:
+            self._following.forget()
             return NO_CAUSE
-        off = self._distance(report)
-        j = int(off.argmax())
-        if off[j] <= bound:
-            return NO_CAUSE
-        detail = f"{off[j]:.3f} rad off the command, allowed {bound:g} rad"
-        name = self._limits.names[j]
-        return StopReason.CONTROLLER_TRACKING_ERROR, f"the controller's reference of {name} is {detail}"
+        return self._following.cause(report, self._commanded_at(report), monotonic)
 
     def _distance(self, report: ControllerReport) -> Array:
         """|controller's reference − commanded| (J,) at the time of the report."""
-        return np.abs(report.q - self.stream.state_at(self._clock.to_stream(report.stamp))[0])
+        return np.abs(report.q - self._commanded_at(report))
+
+    def _commanded_at(self, report: ControllerReport) -> Array:
+        return self.stream.state_at(self._clock.to_stream(report.stamp))[0]
 
     def _linger(self, cause: Cause, monotonic: float) -> Cause:
         """Keeps a fault up until it has been gone for the recovery time; what it may have caused gives way to it."""
@@ -290,7 +289,9 @@ class Executive:
         stream, at = self.stream, self._clock.to_stream(now)
         if self._halted:
             self._give_in()
-        if self.decision.state == State.RUNNING and stream.rest_time > at:
+        if self._paused and not cause[0]:  # what it has ends at rest; anything new would start a little further on
+            return Decision(State.HOLDING, StopReason.NONE, "the controller is paused: speed scaling is 0")
+        if (self.decision.state == State.RUNNING or stream.follow_until > at) and stream.rest_time > at:
             return Decision(State.BRAKING, *cause, self._sent(self._brake(at), at))
         if stream.rest_time > at:
             # Sent again in case it was lost; a controller refuses what ends before it arrives.
@@ -298,8 +299,7 @@ class Executive:
             sent = self._sent(stream.resend(at, self.lead), at) if again else None
             return Decision(State.BRAKING, *cause, sent)
         self._synchronise(now)
-        waiting = "waiting for a chunk" if self.chunk is None else "the controller is paused: speed scaling is 0"
-        return Decision(State.HOLDING, *(cause if cause[0] else (StopReason.NONE, waiting)))
+        return Decision(State.HOLDING, *(cause if cause[0] else (StopReason.NONE, "waiting for a chunk")))
 
     def _brake(self, at: float) -> Trajectory:
         """From the commanded state, or from the controller's where that is elsewhere: never a jump."""
@@ -361,9 +361,9 @@ class Executive:
         rows = min(int(np.ceil(effect / self._step)), self._prefix_steps)
         if not rows:
             return None
-        times = (stamp + self._step * np.arange(1, rows + 1)).tolist()
-        positions = self.stream.foresee(np.array([self._clock.to_stream(t) for t in times]))
-        return np.column_stack([positions, [self._gripper_expected(t, now) for t in times]])
+        times: Array = self._step * np.arange(1, rows + 1, dtype=np.float64)
+        positions = self.stream.foresee(self._clock.to_stream(stamp) + times)
+        return np.column_stack([positions, [self._gripper_expected(t, now) for t in (stamp + times).tolist()]])
 
     def _gripper_expected(self, time: float, now: float) -> float:
         """What was sent, or will be sent as long as the chunk stays the one that is followed."""

@@ -187,6 +187,10 @@ def read_together(clock: Callable[[], float], within: float = 0.002) -> tuple[fl
     return now, after
 
 
+LAGS = 64  # readings of the clock, some 0.8 s
+SLOWEST = 0.1  # at which speed scaling what lies ahead is looked for; a controller slower than that may not stay so
+
+
 class StreamClock:
     """The command stream's clock: the node's clock without its jumps, advancing with the controller's speed.
 
@@ -196,29 +200,42 @@ class StreamClock:
 
     def __init__(self, jump_bound: float, stepped: bool = False) -> None:
         self._bound, self._stepped = jump_bound, stepped
-        self._lag = 0.0
+        self._lag, self._speed = 0.0, 1.0
         self._last: tuple[float, float] | None = None
+        self._lags: deque[tuple[float, float]] = deque(maxlen=LAGS)  # node's time and lag, since the last jump
 
     def update(self, now: float, monotonic: float, speed: float = 1.0) -> str | None:
         """Advances to `now`; returns what happened when the node's clock jumped by more than the bound."""
         last, self._last = self._last, (now, monotonic)
+        self._speed = max(speed, SLOWEST)
         if last is None:
+            self._lags.append((now, self._lag))
             return None
         by_node, elapsed = now - last[0], monotonic - last[1]
         jump = min(by_node, 0.0) if self._stepped else by_node - elapsed
         jumped = abs(jump) > self._bound
         if jumped:
             self._lag += jump
+            self._lags.clear()
         self._lag += (1.0 - speed) * (max(by_node, 0.0) if self._stepped else elapsed)
+        self._lags.append((now, self._lag))
         if not jumped:
             return None
         way = "back" if jump < 0 else "ahead"
         return f"the clock jumped {way} by {abs(jump):.3f} s, allowed {self._bound:g} s"
 
     def to_stream(self, time: float) -> float:
-        """A time of the node's clock, near now, on the stream's clock."""
-        return time - self._lag
+        """A time of the node's clock, not long ago or near now, on the stream's clock."""
+        after = (math.inf, self._lag)
+        for mark in reversed(self._lags):
+            if time >= mark[0]:
+                share = (time - mark[0]) / (after[0] - mark[0])
+                return time - mark[1] - share * (after[1] - mark[1])
+            after = mark
+        return time - after[1]
 
     def to_node(self, time: float) -> float:
-        """A time of the stream's clock, near now, on the node's clock."""
-        return time + self._lag
+        """A time of the stream's clock, near now, on the node's clock, should the speed stay as it is."""
+        now = -math.inf if self._last is None else self._last[0]
+        ahead = time + self._lag - now
+        return time + self._lag if ahead <= 0 else now + ahead / self._speed
