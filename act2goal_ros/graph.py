@@ -77,6 +77,13 @@ ARGUMENTS = (
         description="what runs the networks; auto: the first of the others that works and computes what torch does",
     ),
     Argument(
+        name="command_interface",
+        default="topic",
+        choices=("topic", "action"),
+        description="how the policy commands the controller: its topic joint_trajectory, or its action FollowJointTrajectory, "
+        "whose results and tolerances then count",
+    ),
+    Argument(
         name="goal_image",
         default="",
         description="picture of the goal to start with; empty: with sim:=true that of the task, else wait; none: wait for one",
@@ -109,6 +116,7 @@ class Settings:
     camera: str
     model: str
     backend: str
+    command_interface: str
     goal_image: str
     use_sim_time: bool
     namespace: str
@@ -177,7 +185,7 @@ def nodes(settings: Settings) -> tuple[NodeSpec, ...]:
     overrides["goal"] = robot | {"goal_image": settings.goal_image, "crop": bool(settings.camera)}
     overrides["imagination"] = networks
     overrides["msth"] = {"model": settings.model}
-    overrides["policy"] = networks | robot
+    overrides["policy"] = networks | robot | {"command_interface": settings.command_interface}
     overrides["rollouts"] = robot | {"enabled": settings.record}
     overrides["supervisor"] = robot | {"nodes": list(overrides)}
     config, seen = paths.share() / "config", _camera_topic(settings.robot)

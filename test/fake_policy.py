@@ -1,7 +1,7 @@
 """A model bundle whose policy sweeps the joints to and fro by the stamp it finds in the picture, and the policy node with it.
 
 `python fake_policy.py --ros-args …`. The file named by FAKE_MODE says what the policy does:
-sweep (nothing said), nan, far, slow, raise.
+sweep (nothing said), nan, far, empty, five (joints), slow, raise.
 """
 
 from __future__ import annotations
@@ -61,7 +61,12 @@ class FakePolicy:
             positions[5, 2] = np.nan
         if mode == "far":
             positions[7, 1] = 40.0
-        return SimpleNamespace(positions=positions, gripper=np.full(16, 0.5), distal=np.zeros((3, 7)), adapter_id=self.adapter_id)
+        if mode == "five":
+            positions = positions[:, :5]
+        if mode == "empty":
+            positions = positions[:0]
+        gripper = np.full(len(positions), 0.5)
+        return SimpleNamespace(positions=positions, gripper=gripper, distal=np.zeros((3, 7)), adapter_id=self.adapter_id)
 
 
 class FakeBundle:

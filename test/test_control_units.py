@@ -82,6 +82,8 @@ def test_robots_load_by_name_and_path() -> None:
         ("joint_states_topic: joint_states", "", "'joint_states_topic' is missing"),
         ("max_effort", "max_efort", "gripper: unknown 'max_efort'"),
         ("tracking_error: 1.0", "tracking_error: 0.0", "tracking_error is 0.0 rad"),
+        ("path_tolerance: 0.0", "path_tolerance: -0.5", "controller.path_tolerance is -0.5, must be at least 0, or -1 for none"),
+        ("goal_time_tolerance: 0.0", "goal_time_tolerance: .nan", "controller.goal_time_tolerance is nan"),
         ("name: ur5e_sim", "name: [", "cannot be read"),
     ],
 )
@@ -226,6 +228,16 @@ def test_rates_and_durations() -> None:
     assert durations.percentile(50) == 2.5 and durations.last == 4.0
 
 
+@given(st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40), st.floats(0.0, 100.0))
+def test_percentiles_are_those_of_the_last_durations(values, share) -> None:
+    durations = Durations(size=8)
+    for value in values:
+        durations.add(value)
+    assert durations.percentile(share) == pytest.approx(float(np.percentile(values[-8:], share)), abs=1e-12)
+    durations.clear()
+    assert durations.percentile(share) == durations.last == 0.0
+
+
 def test_two_clocks_are_read_together_although_something_holds_the_process_up() -> None:
     held_up = iter([0.02, 0.01, 0.0])
 
@@ -249,6 +261,8 @@ def test_the_stream_s_clock_ignores_jumps_and_slows_with_the_controller() -> Non
     assert clock.to_stream(950.3) == pytest.approx(1000.3) and clock.to_node(1000.3) == pytest.approx(950.3)
     clock.update(950.5, 5.5, speed=0.5)
     assert clock.to_stream(950.5) == pytest.approx(1000.4)
+    assert clock.to_stream(950.4) == pytest.approx(1000.35), "as it was then"
+    assert clock.to_node(1000.41) == pytest.approx(950.52), "what lies ahead comes later"
     clock.update(951.5, 6.5, speed=0.0)
     assert clock.to_stream(951.5) == pytest.approx(1000.4)
 

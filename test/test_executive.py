@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -210,14 +211,15 @@ def test_no_new_chunk_is_a_delay_over_budget() -> None:
     assert next(d for _, d in world.sent if d.state == State.BRAKING).reason == Reason.DELAY_OVER_BUDGET
 
 
-def test_the_clock_may_jump() -> None:
+@pytest.mark.parametrize(("jump", "way"), [(-100.0, "back"), (100.0, "ahead")])
+def test_the_clock_may_jump(jump, way) -> None:
     world = World().moving()
-    world.now -= 100.0
-    world.began -= 100.0
+    world.now += jump
+    world.began += jump
     world.feed()
     decision = world.executive.tick(world.now, world.monotonic)
     assert (decision.state, decision.reason) == (State.BRAKING, Reason.CLOCK_JUMP)
-    assert "jumped back by 100." in decision.detail
+    assert f"jumped {way} by 100." in decision.detail or f"jumped {way} by 99.9" in decision.detail
     assert decision.trajectory is not None and 0 < decision.trajectory.start - world.now < 0.03  # on the new clock
     world.now, world.monotonic = world.now + TICK, world.monotonic + TICK
     world.missing.add("plan")  # those there were went with the old clock: the fault is what is told
@@ -260,6 +262,7 @@ def test_a_paused_controller_is_a_pause_not_an_error() -> None:
     world.speed = 0.0
     paused = world.run(1.0)
     assert paused.reason == Reason.NONE and paused.state in (State.BRAKING, State.HOLDING)
+    assert sum(d.trajectory is not None for _, d in world.sent[-45:]) <= 1, "what was sent stays: sent anew it would tremble"
     q = world.executive.commanded(world.now)[0]
     world.run(0.5)
     assert world.executive.commanded(world.now)[0] == pytest.approx(q)
@@ -391,3 +394,102 @@ def test_measured_positions_outside_the_limits_stop_everything() -> None:
     decision = world.executive.tick(world.now, world.monotonic)
     assert decision.reason == Reason.LIMIT_VIOLATION
     assert "shoulder_lift_joint is 7.0000 rad, outside [-6.2832" in decision.detail
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "words"),
+    [
+        ({"positions": np.empty((0, 6)), "gripper": np.empty(0)}, Reason.BAD_CHUNK, "shape (0, 6), expected (P, 6) with P ≥ 1"),
+        ({"positions": np.zeros((16, 5))}, Reason.BAD_CHUNK, "shape (16, 5), expected (P, 6)"),
+        ({"gripper": np.zeros(3)}, Reason.BAD_CHUNK, "gripper of shape (3,), expected (16,)"),
+        ({"gripper": np.full(16, np.nan)}, Reason.BAD_CHUNK, "gripper in row 0 is nan"),
+        ({"dt": 0.0}, Reason.BAD_CHUNK, "dt 0.0 s, expected finite and > 0"),
+        ({"dt": np.nan}, Reason.BAD_CHUNK, "dt nan s"),
+        ({"stamp": np.nan}, Reason.BAD_CHUNK, "stamp nan s"),
+        ({"stamp": START - 5.0}, Reason.DELAY_OVER_BUDGET, "after its image, allowed 0.3 s"),
+        ({"stamp": START + 5.0}, Reason.BAD_CHUNK, "s ahead of the clock, allowed 0.05 s"),
+        ({"stamp": START + 0.9, "dt": 0.001, "positions": np.zeros((16, 6))}, Reason.BAD_CHUNK, "s ago: all of it is in the past"),
+    ],
+    ids=["empty", "joints", "gripper rows", "NaN gripper", "no time", "NaN time", "NaN stamp", "late", "future", "past"],
+)
+def test_a_bad_chunk_is_dropped_whole_and_the_arm_brakes(changes, reason, words) -> None:
+    world = World().moving()
+    request = world.executive.request(world.now, world.now, world.monotonic)
+    before = world.executive.chunk
+    assert request is not None and before is not None
+    chunk = dataclasses.replace(before, **changes)
+    assert not world.executive.chunk_made(request, chunk, world.now)
+    assert world.executive.chunk is before
+    decision = world.executive.tick(world.now, world.monotonic)
+    world.sent.append((world.now, decision))
+    assert (decision.state, decision.reason) == (State.BRAKING, reason) and words in decision.detail
+    assert world.executive.chunk is None
+    world.missing.add("image")
+    world.run(0.4)
+    assert (world.executive.decision.state, world.executive.decision.reason) == (State.HOLDING, reason)
+    check_continuous(world)
+
+
+def test_a_chunk_that_was_overtaken_by_a_newer_one_is_left_out_and_nothing_stops() -> None:
+    world = World().moving()
+    request = world.executive.request(world.now, world.now, world.monotonic)
+    newest = world.executive.chunk
+    assert request is not None and newest is not None
+    assert not world.executive.chunk_made(request, dataclasses.replace(newest, stamp=newest.stamp - 0.03), world.now)
+    assert world.executive.chunk is newest and world.executive.inputs.drops["chunk_out_of_order"] == 1
+    assert world.executive.tick(world.now, world.monotonic).state == State.RUNNING
+
+
+def slow() -> World:
+    """One that sends what says nothing new at most every 50 ms, as by the action."""
+    return World(Executive(ROBOT, Settings(bounds=Bounds(tracking_error=0.2), command_period=0.05)))
+
+
+def test_commands_that_say_nothing_new_wait_and_chunks_and_stops_do_not() -> None:
+    world = slow().moving()
+    chunks = sum(d.trajectory is not None for _, d in world.sent[-25:])
+    assert chunks == 25  # each tick has a chunk of its own here
+    world.infer = lambda *_: None  # type: ignore[method-assign]
+    world.sent.clear()
+    world.run(0.4)
+    times = [at for at, d in world.sent if d.trajectory is not None]
+    assert np.diff(times) == pytest.approx(np.full(len(times) - 1, 0.06), abs=1e-3)  # the first tick after 50 ms
+    assert {d.state for _, d in world.sent} == {State.RUNNING}
+    last = next(d.trajectory for _, d in reversed(world.sent) if d.trajectory is not None)
+    assert last is not None and world.now - times[-1] < last.times[-1]
+    world.executive.inputs.stop_asked("e_stop", Reason.E_STOP, "pressed")
+    braking = world.run(TICK)
+    assert braking.state == State.BRAKING and braking.trajectory is not None
+    check_continuous(world)
+
+
+def test_a_controller_that_halted_by_itself_is_not_moved_on() -> None:
+    """After a violated tolerance it holds where it is, at rest; a braking tail from the command would pull it away."""
+    world = World().moving()
+    report = ControllerReport(world.now, world.executive.commanded(world.now)[0] - 0.05, np.zeros(6), 0.05, "elbow_joint")
+    world.executive.inputs.controller(report, world.monotonic)
+    world.executive.controller_failed(Reason.CONTROLLER_TRACKING_ERROR, "error -4", halted=True)
+    decision = world.executive.tick(world.now, world.monotonic)
+    assert (decision.state, decision.reason, decision.detail) == (State.HOLDING, Reason.CONTROLLER_TRACKING_ERROR, "error -4")
+    assert decision.trajectory is None
+    assert world.executive.commanded(world.now)[0] == pytest.approx(report.q)
+
+
+def test_a_controller_that_moves_on_after_a_fault_is_braked() -> None:
+    world = World().moving()
+    world.feed()
+    world.executive.controller_failed(Reason.CONTROLLER_LOST, "rejected a goal")
+    decision = world.executive.tick(world.now, world.monotonic)
+    assert (decision.state, decision.reason) == (State.BRAKING, Reason.CONTROLLER_LOST) and decision.trajectory is not None
+    assert np.abs(decision.trajectory.velocities[0]).min() > 0.9 * SPEED
+
+
+def test_a_controller_that_is_slowed_down_is_followed_more_slowly() -> None:
+    """At half its speed a chunk takes twice its time, and nothing is wrong."""
+    world = World().moving()
+    world.infer = lambda *_: None  # type: ignore[method-assign]
+    before = world.executive.commanded(world.now)[0]
+    world.speed = 0.5
+    world.run(0.2)
+    assert {d.reason for _, d in world.sent} == {Reason.NONE} and world.sent[-1][1].state == State.RUNNING
+    assert world.executive.commanded(world.now)[0] - before == pytest.approx(np.full(6, 0.5 * 0.2 * SPEED), abs=0.01)

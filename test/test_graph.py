@@ -44,6 +44,13 @@ def test_robot_follows_sim_unless_given() -> None:
     assert merged("policy", sim="false", robot="ur5e_sim")["robot"] == "ur5e_sim"
 
 
+def test_the_policy_is_told_how_to_command() -> None:
+    assert merged("policy")["command_interface"] == "topic"
+    assert merged("policy", command_interface="action")["command_interface"] == "action"
+    with pytest.raises(graph.GraphError, match="command_interface:=service is none of topic, action"):
+        graph.Settings.parse({"command_interface": "service"})
+
+
 def test_supervisor_manages_exactly_the_other_nodes() -> None:
     for given in ({}, {"sim": "false"}, {"camera": "/dev/video0"}):
         *others, supervisor = names(**given)

@@ -2,144 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from act2goal_msgs.msg import Adapter, Chunk, ControlStatus, Goal, LiveLatent, NodeStatus, Stop, StopReason
-from control_msgs.msg import JointTrajectoryControllerState
+from act2goal_msgs.msg import Adapter, ControlStatus, Goal, NodeStatus, Stop, StopReason
 from fake_policy import HASH, SPEED
+from policy_bench import LEAST_STOP, ROBOT, SLACK, Bench, bench, check_speed_scaling, check_stop, inject
 from ros_tools import Probe, new_domain, running, wait_for
 from safetensors.numpy import save_file
-from std_msgs.msg import Bool, Float64, String
-from trajectory_msgs.msg import JointTrajectory
+from std_msgs.msg import Bool, String
 
 from act2goal_ros import paths
-from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stop import StopReason as Reason
-from act2goal_ros.nodes import qos, topics
+from act2goal_ros.nodes import topics
 from act2goal_ros.nodes.parameters import build, read_yaml
 from act2goal_ros.nodes.policy import PolicyParameters
-from act2goal_ros.nodes.trajectories import seconds
 from act2goal_ros.serving import adapter
 from act2goal_ros.serving.bundle import FORMAT, NETWORKS, file_hash
 from act2goal_ros.serving.reference import FILE as REFERENCE
-
-ROBOT = RobotConfig.load("ur5e_sim")
-LIMITS = ROBOT.limits
-LEAST_STOP = 2 * (SPEED / LIMITS.jerk[0]) ** 0.5  # s: 0.6 rad/s at 100 rad/s³ never reaches 10 rad/s²
-SLACK = 0.1  # s: the sweep may still be settling, on a busy machine above all
-
-
-class Bench:
-    """A probe around world and policy."""
-
-    def __init__(self, domain: int, mode_file: Path, policy: subprocess.Popen[str]) -> None:
-        self.probe = probe = Probe(domain)
-        self.policy = policy
-        self.mode_file = mode_file
-        self.marked = 0
-        self.states = probe.listen(JointTrajectoryControllerState, ROBOT.controller.state_topic, qos.COMMAND)
-        self.status = probe.listen(ControlStatus, topics.CONTROL_STATUS, qos.COMMAND)
-        self.commands = probe.listen(JointTrajectory, ROBOT.controller.joint_trajectory_topic, qos.COMMAND)
-        self.chunks = probe.listen(Chunk, topics.CHUNK, qos.COMMAND)
-        self.latents = probe.listen(LiveLatent, topics.LIVE_LATENT, qos.SENSOR)
-        self.grips = probe.listen(Float64, ROBOT.gripper.command_topic, qos.COMMAND)
-        for kind, topic, profile in (
-            (Adapter, topics.ADAPTER, qos.LATCHED),
-            (Goal, topics.GOAL, qos.LATCHED),
-            (String, "fault", qos.EVENT),
-            (Stop, topics.STOP, qos.LATCHED),
-            (Bool, topics.E_STOP, qos.EVENT),
-            (NodeStatus, topics.STATUS, qos.STATUS),
-        ):
-            probe.advertise(kind, topic, profile)
-
-    def wait_ready(self) -> None:
-        """Until the policy is active and everything that is published here is heard."""
-        self.probe.wait_active("policy", 30.0)
-        self.probe.wait_for_subscribers(topics.GOAL, "fault", topics.STOP, topics.E_STOP)
-
-    def goal(self, goal_id: str, state: int = Goal.ACTIVE) -> None:
-        self.probe.publish(topics.GOAL, Goal(goal_id=goal_id, state=state))
-
-    def wait_running(self) -> None:
-        """Until the policy drives and the arm sweeps at its full speed."""
-        wait_for(lambda: self.last.state == ControlStatus.RUNNING and self.speed() > 0.9 * SPEED, 12.0,
-                 f"motion; {self.last.state} {self.last.stop_detail}")  # fmt: skip
-        self.away_from_turn()
-
-    def away_from_turn(self) -> None:
-        """Until the next turn of the sweep is more than a second away."""
-
-        def calm() -> bool:
-            recent = list(self.states)[-40:]
-            q, v = (np.array([getattr(s.reference, kind)[0] for s in recent]) for kind in ("positions", "velocities"))
-            steady = len(recent) == 40 and np.abs(np.abs(v) - SPEED).max() < 0.02 * SPEED
-            return steady and abs(1.5 * np.sign(v[-1]) - q[-1]) > 1.2 * SPEED
-
-        wait_for(calm, 40.0, "steady motion away from a turn")
-
-    @property
-    def last(self) -> ControlStatus:
-        return self.status[-1] if self.status else ControlStatus()
-
-    def speed(self) -> float:
-        return float(np.abs(self.states[-1].reference.velocities).min()) if self.states else 0.0
-
-    def at(self) -> tuple[np.ndarray, np.ndarray]:
-        """Times and the fastest joint's speed of all controller states so far."""
-        states = list(self.states)
-        times = np.array([seconds(s.header.stamp) for s in states])
-        return times, np.array([np.abs(s.reference.velocities).max() for s in states])
-
-    def stop_after(self, cause_at: float) -> tuple[float, float]:
-        """When braking began and when the arm stood, s after the cause."""
-        wait_for(lambda: self.speed() < 1e-3 and self.at()[1][-1] < 1e-3, 3.0, f"standing still, {self.last.stop_detail}")
-        times, speeds = self.at()
-        after = times > cause_at
-        began = times[after][np.argmax(speeds[after] < 0.97 * SPEED)]
-        ended = times[after][np.argmax(speeds[after] < 1e-3)]
-        return began - cause_at, ended - began
-
-    def mark(self) -> float:
-        """From here on `expect` looks; returns the time."""
-        self.marked = len(self.status)
-        return time.time()
-
-    def expect(self, reason: Reason, *words: str) -> None:
-        """Waits until the stop reason with these words in its detail was told since `mark`."""
-
-        def told() -> bool:
-            since = [s for s in list(self.status)[self.marked :] if s.stop_reason.value == reason]
-            return any(all(word in s.stop_detail for word in words) for s in since)
-
-        wait_for(told, 5.0, lambda: f"{reason.name} {words}, is {self.last.stop_reason.value} {self.last.stop_detail}")
-
-
-@contextlib.contextmanager
-def bench(tmp_path: Path, mode: str = "desired_state", clock: bool = False) -> Iterator[Bench]:
-    """World and policy in their processes, a probe here."""
-    domain, mode_file = new_domain(), tmp_path / "mode"
-    environment = {"FAKE_MODE": str(mode_file), "OMP_NUM_THREADS": "1"}
-    with (
-        running("nodes_under_test.world", domain, tmp_path / "world.log", {"mode": mode, "clock": clock}, environment),
-        running("fake_policy", domain, tmp_path / "policy.log", {"use_sim_time": clock}, environment) as policy,
-    ):
-        found = Bench(domain, mode_file, policy)
-        try:
-            found.wait_ready()
-            yield found
-        finally:
-            found.probe.close()
-            print((tmp_path / "policy.log").read_text()[-3000:])
 
 
 @pytest.fixture(scope="module")
@@ -147,14 +33,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     with bench(tmp_path_factory.mktemp("policy")) as found:
         found.goal("g1")
         yield found
-
-
-def inject(b: Bench, fault: str) -> float:
-    """Starts a fault in the world; returns when."""
-    b.wait_running()
-    now = b.mark()
-    b.probe.publish("fault", String(data=fault))
-    return now
 
 
 FAULTS = [
@@ -171,23 +49,6 @@ FAULTS = [
     ("no_controller", Reason.CONTROLLER_LOST, ("controller state", "0.25"), 0.25),
     ("tracking", Reason.CONTROLLER_TRACKING_ERROR, ("1.500 rad", "allowed 1 rad"), 0.004),
 ]  # fmt: skip
-
-
-def check_stop(b: Bench, provoke: Callable[[], float], clear: Callable[[], object], late: float = 0.1) -> None:
-    """Braking begins `late` s after the cause and ends in least time; on a busy machine once in three times will do."""
-    for _ in range(3):
-        b.wait_running()
-        cause_at = provoke()
-        try:
-            began, lasted = b.stop_after(cause_at)
-        finally:
-            clear()
-        print(f"braking began after {1e3 * began:.0f} ms and lasted {1e3 * lasted:.0f} ms")
-        if began < late and lasted < LEAST_STOP + SLACK:
-            break
-    else:
-        raise AssertionError(f"braking began after {began:.3f} s, lasted {lasted:.3f} s; allowed {late} s, {LEAST_STOP + SLACK} s")
-    b.wait_running()
 
 
 @pytest.mark.parametrize(("fault", "reason", "words", "known"), FAULTS, ids=[f[0] for f in FAULTS])
@@ -223,6 +84,8 @@ def test_joint_states_in_another_order_simply_work(shared) -> None:
     [
         ("nan", Reason.BAD_CHUNK, ("elbow_joint", "not finite")),
         ("far", Reason.BAD_CHUNK, ("shoulder_lift_joint", "40.0000", "6.2832")),
+        ("empty", Reason.BAD_CHUNK, ("(0, 6)", "expected (P, 6) with P ≥ 1")),
+        ("five", Reason.BAD_CHUNK, ("(16, 5)", "expected (P, 6)")),
         ("raise", Reason.MODEL_FAULT, ("the fake fails",)),
         ("slow", Reason.DELAY_OVER_BUDGET, ("allowed",)),
     ],
@@ -237,6 +100,10 @@ def test_a_bad_policy_brakes(shared, mode, reason, words) -> None:
     # Besides braking: until the next frame, and the computation.
     late = 0.45 + 0.25 if mode == "slow" else 0.1 + 0.05
     check_stop(shared, provoke, lambda: shared.mode_file.write_text(""), late)
+
+
+def test_a_controller_that_is_paused_or_slowed_down_is_waited_for(shared) -> None:
+    check_speed_scaling(shared)
 
 
 def test_plans_that_cease_stop_the_arm(shared) -> None:
@@ -414,7 +281,9 @@ def test_a_model_for_another_robot_is_refused(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [({"command_rate": 1000.0}, "command_rate = 1000.0 Hz is above the highest allowed 250"),
-     ({"lead": 0.05}, "lead + horizon is 0.13 s, at most 0.1 s")],
+     ({"lead": 0.05}, "lead + horizon is 0.13 s, at most 0.1 s"),
+     ({"command_interface": "action", "action_rate": 12.0}, "goals are up to 0.103333 s apart, and brake after 0.09 s"),
+     ({"command_interface": "service"}, "command_interface = 'service' is none of topic | action")],
 )  # fmt: skip
 def test_parameters_out_of_range_are_named(tmp_path, parameters, words) -> None:
     assert words in heartbeat_of_a_policy_that_cannot_be_configured(tmp_path, **parameters)

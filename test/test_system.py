@@ -22,6 +22,8 @@ from act2goal_msgs.srv import ResetSim, SetGoalImage
 from PIL import Image as Picture
 from ros_tools import Probe, new_domain, wait_for
 from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Bool
+from trajectory_msgs.msg import JointTrajectory
 
 from act2goal_ros import paths
 from act2goal_ros.control.stop import StopReason
@@ -320,3 +322,23 @@ def _bad_launch(folder: Path) -> None:
         file.write(b"x")
     manifest = folder / "stranger" / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"robots": ["another_arm"]}))
+
+
+def test_by_the_controllers_action_the_arm_moves_and_stops(tmp_path: Path) -> None:
+    with started(tmp_path, "command_interface:=action") as system:
+        probe = system.probe
+        goals = probe.listen(JointTrajectory, topics.COMMANDED, qos.COMMAND)
+        commands = probe.listen(JointTrajectory, topics.joint_trajectory("scaled_joint_trajectory_controller"), qos.COMMAND)
+        probe.advertise(Bool, topics.E_STOP, qos.EVENT)
+        system.set_off()
+        since = len(system.statuses)
+        assert goals and not commands
+        probe.wait_for_subscribers(topics.E_STOP)
+        probe.publish(topics.E_STOP, Bool(data=True))
+        system.expect_stop(since, StopReason.E_STOP)
+        system.wait_rest()
+        assert not commands, "the supervisor sees that the policy brakes, and does not brake over it"
+        probe.publish(topics.E_STOP, Bool(data=False))
+        system.wait_moving()
+        values = probe.values("policy")
+        assert int(values["goals.accepted"]) > 10 and "goals.rejected" not in values, values

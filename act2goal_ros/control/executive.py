@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from act2goal_ros.control.chunk import ActionChunk, ChunkError
+from act2goal_ros.control.following import SYNC, Following
 from act2goal_ros.control.inputs import NO_CAUSE, Bounds, Cause, ControllerReport, Inputs
 from act2goal_ros.control.join import AVERAGED, PREFIXED, Ensemble
 from act2goal_ros.control.joints import JointReading
@@ -26,8 +27,8 @@ from act2goal_ros.control.watchdog import Durations, StreamClock
 
 Array = NDArray[np.float64]
 STILL = 0.01  # rad/s; a controller whose reference moves less stands still
-SYNC = 0.002  # rad; commands start from the controller's reference when it differs by more
 RESEND = 0.05  # s; a braking tail that ends sooner is not sent again
+PAUSED = 0.01  # speed scaling below which the controller counts as paused
 WARM_UP = 3  # chunks whose delay is not counted after a start
 
 # Faults after which motion resumes only when the cause has been gone for a while; the others end at once.
@@ -58,10 +59,14 @@ class State(IntEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Bounds; s and rad. lead: from a command's sending to its first new point; horizon: of chunk in each command."""
+    """Bounds; s and rad. lead: from a command's sending to its first new point; horizon: of chunk in each command.
+
+    command_period: between commands that say nothing new; a new chunk and the beginning of a stop never wait.
+    """
 
     lead: float = 0.01
     horizon: float = 0.08
+    command_period: float = 0.0
     bounds: Bounds = field(default_factory=Bounds)
     delay_budget: float = 0.3
     command_error: float = 0.1
@@ -74,7 +79,7 @@ def settings_from(parameters: Any, robot: RobotConfig, stepped: bool) -> Setting
     names = ("image_timeout", "joint_states_timeout", "controller_timeout", "clock_jump")
     limits = {name: float(getattr(parameters, name)) for name in names}
     bounds = Bounds(tracking_error=robot.controller.tracking_error, **limits)
-    own = ("lead", "horizon", "delay_budget", "command_error", "recovery_time")
+    own = ("lead", "horizon", "command_period", "delay_budget", "command_error", "recovery_time")
     return Settings(bounds=bounds, stepped=stepped, **{name: float(getattr(parameters, name)) for name in own})
 
 
@@ -113,7 +118,7 @@ class Executive:
         self.stream = CommandStream(robot.limits, horizon=settings.horizon)
         self.delays = Durations()  # s from an image's stamp to the first command from it
         self._clock = StreamClock(settings.bounds.clock_jump, settings.stepped)
-        self._pending: Cause = NO_CAUSE  # a fault of an output, to be dealt with in the next tick
+        self._following = Following(robot.joint_names, settings.command_error, settings.bounds.controller_timeout)
         self._gripper = float("nan")
         self._gripper_sent: deque[tuple[float, float]] = deque(maxlen=256)
         self._ready = False  # whether the stream knows where the arm is
@@ -128,32 +133,34 @@ class Executive:
         self.decision = Decision(State.IDLE, StopReason.INACTIVE, "not active")
         self.chunk: ActionChunk | None = None
         self._chunk_on_stream: ActionChunk | None = None
+        self._pending: Cause = NO_CAUSE  # a fault of an output, to be dealt with in the next tick
         self._clear_since: float | None = None
         self._unmeasured = WARM_UP
+        self._halted = self._paused = False  # whether the controller has stopped by itself; is at speed 0
+        self._sent_at = float("-inf")  # stream's clock
 
     def model_failed(self, detail: str) -> None:
         """An inference raised."""
         self._drop("model_fault")
         self._pending = (StopReason.MODEL_FAULT, detail)
 
+    def controller_failed(self, reason: StopReason, detail: str, halted: bool = False) -> None:
+        """The controller does not do what it was told. halted: it has stopped by itself, where its reference says."""
+        self._pending = (reason, detail)
+        self._halted = self._halted or halted
+
     def chunk_made(self, request: Request, chunk: ActionChunk, now: float) -> bool:
         """An inference ended; False when its chunk is dropped."""
         if request.run != self._run:
             self._drop("chunk_of_stopped_run")
             return False
-        delay, budget = now - chunk.stamp, self.settings.delay_budget
-        try:
-            chunk.validate(self._limits, self._robot.joint_names)
-        except ChunkError as error:
-            self._drop("bad_chunk")
-            self._pending = (StopReason.BAD_CHUNK, str(error))
+        reason, detail = self._fault(chunk, now)
+        if reason:
+            self._drop(reason.name.lower())
+            self._pending = (reason, detail)
             return False
-        if delay > budget:
-            self._drop("delay_over_budget")
-            self._pending = (
-                StopReason.DELAY_OVER_BUDGET,
-                f"chunk came {delay:.3f} s after its image, allowed {budget:g} s",
-            )
+        if self.chunk is not None and chunk.stamp < self.chunk.stamp:
+            self._drop("chunk_out_of_order")  # frames may overtake each other
             return False
         self.chunk = self._joined(chunk.within(self._limits))
         return True
@@ -174,12 +181,13 @@ class Executive:
     def tick(self, now: float, monotonic: float) -> Decision:
         """What to send now; to be called at the command rate, and when a chunk arrived."""
         speed = 1.0 if self.inputs.report is None else self.inputs.report.speed
+        self._paused = speed < PAUSED
         jump = self._clock.update(now, monotonic, speed)
         if jump:
             self._clock_jumped()
         cause = (StopReason.CLOCK_JUMP, jump) if jump else self._cause(now, monotonic)
         cause = self._linger(cause, monotonic)
-        if cause[0] or self.chunk is None or speed < 0.01:
+        if cause[0] or self.chunk is None or self._paused:
             self.decision = self._hold(cause, now)
         else:
             self.decision = self._follow(self.chunk, now)
@@ -206,13 +214,28 @@ class Executive:
             self._ensemble.clear()
         return self._ensemble.add(chunk)
 
+    def _fault(self, chunk: ActionChunk, now: float) -> Cause:
+        """What is wrong with a chunk as a whole."""
+        delay, budget, jump = now - chunk.stamp, self.settings.delay_budget, self.settings.bounds.clock_jump
+        try:
+            chunk.validate(self._limits, self._robot.joint_names)
+        except ChunkError as error:
+            return StopReason.BAD_CHUNK, str(error)
+        if delay > budget:
+            return StopReason.DELAY_OVER_BUDGET, f"chunk came {delay:.3f} s after its image, allowed {budget:g} s"
+        if delay < -jump:
+            return StopReason.BAD_CHUNK, f"chunk is from an image {-delay:.3f} s ahead of the clock, allowed {jump:g} s"
+        if chunk.end <= now:
+            return StopReason.BAD_CHUNK, f"chunk ended {now - chunk.end:.3f} s ago: all of it is in the past"
+        return NO_CAUSE
+
     def _drop(self, what: str) -> None:
         self.inputs.drops[what] += 1
 
     def _cause(self, now: float, monotonic: float) -> Cause:
         """Why the arm must not follow, if it must not; the gravest cause first."""
         pending, self._pending = self._pending, NO_CAUSE
-        for cause in (self.inputs.cause(now, monotonic), self._cause_of_reference(), pending):
+        for cause in (self.inputs.cause(now, monotonic), pending, self._cause_of_reference(monotonic)):
             if cause[0]:
                 return cause
         age = 0.0 if self.chunk is None else now - self.chunk.stamp
@@ -221,22 +244,20 @@ class Executive:
             return (StopReason.DELAY_OVER_BUDGET, f"newest chunk is from an image {age:.3f} s ago, allowed {bound:g} s")
         return NO_CAUSE
 
-    def _cause_of_reference(self) -> Cause:
+    def _cause_of_reference(self, monotonic: float) -> Cause:
         """Whether the controller follows what is commanded; it must while a run is on."""
-        report, bound = self.inputs.report, self.settings.command_error
+        report = self.inputs.report
         if report is None or self.decision.state != State.RUNNING:
+            self._following.forget()
             return NO_CAUSE
-        off = self._distance(report)
-        j = int(off.argmax())
-        if off[j] <= bound:
-            return NO_CAUSE
-        detail = f"{off[j]:.3f} rad off the command, allowed {bound:g} rad"
-        name = self._limits.names[j]
-        return StopReason.CONTROLLER_TRACKING_ERROR, f"the controller's reference of {name} is {detail}"
+        return self._following.cause(report, self._commanded_at(report), monotonic)
 
     def _distance(self, report: ControllerReport) -> Array:
         """|controller's reference − commanded| (J,) at the time of the report."""
-        return np.abs(report.q - self.stream.state_at(self._clock.to_stream(report.stamp))[0])
+        return np.abs(report.q - self._commanded_at(report))
+
+    def _commanded_at(self, report: ControllerReport) -> Array:
+        return self.stream.state_at(self._clock.to_stream(report.stamp))[0]
 
     def _linger(self, cause: Cause, monotonic: float) -> Cause:
         """Keeps a fault up until it has been gone for the recovery time; what it may have caused gives way to it."""
@@ -266,23 +287,32 @@ class Executive:
         if not self._ready and not self._synchronise(now):
             return Decision(State.IDLE, *(cause if cause[0] else (StopReason.NONE, "waiting for the controller")))
         stream, at = self.stream, self._clock.to_stream(now)
-        if self.decision.state == State.RUNNING and stream.rest_time > at:
+        if self._halted:
+            self._give_in()
+        if self._paused and not cause[0]:  # what it has ends at rest; anything new would start a little further on
+            return Decision(State.HOLDING, StopReason.NONE, "the controller is paused: speed scaling is 0")
+        if (self.decision.state == State.RUNNING or stream.follow_until > at) and stream.rest_time > at:
             return Decision(State.BRAKING, *cause, self._sent(self._brake(at), at))
         if stream.rest_time > at:
             # Sent again in case it was lost; a controller refuses what ends before it arrives.
-            again = stream.rest_time > at + RESEND
+            again = stream.rest_time > at + RESEND and self._due(at)
             sent = self._sent(stream.resend(at, self.lead), at) if again else None
             return Decision(State.BRAKING, *cause, sent)
         self._synchronise(now)
-        waiting = "waiting for a chunk" if self.chunk is None else "the controller is paused: speed scaling is 0"
-        return Decision(State.HOLDING, *(cause if cause[0] else (StopReason.NONE, waiting)))
+        return Decision(State.HOLDING, *(cause if cause[0] else (StopReason.NONE, "waiting for a chunk")))
 
     def _brake(self, at: float) -> Trajectory:
         """From the commanded state, or from the controller's where that is elsewhere: never a jump."""
         report = self.inputs.report
         if report is not None and self._distance(report).max() > self.settings.command_error:
-            self.stream.take_over(report.q, report.qd, self._clock.to_stream(report.stamp))
+            self._give_in()
         return self.stream.brake(at, self.lead)
+
+    def _give_in(self) -> None:
+        """What moves, if anything does, is where the controller says."""
+        report, self._halted = self.inputs.report, False
+        if report is not None:
+            self.stream.take_over(report.q, report.qd, self._clock.to_stream(report.stamp))
 
     def _synchronise(self, now: float) -> bool:
         """At rest: takes the controller's reference for what is commanded; False while that is not possible."""
@@ -298,6 +328,8 @@ class Executive:
         at = self._clock.to_stream(now)
         if self.decision.state != State.RUNNING and not self._synchronise(now):
             return Decision(State.HOLDING, StopReason.NONE, "waiting for the controller to stand still")
+        if chunk is self._chunk_on_stream and self.decision.state == State.RUNNING and not self._due(at):
+            return Decision(State.RUNNING, StopReason.NONE, "")
         if chunk is not self._chunk_on_stream:
             self._chunk_on_stream = chunk
             self.stream.adopt(replace(chunk, stamp=self._clock.to_stream(chunk.stamp)))
@@ -310,7 +342,15 @@ class Executive:
         self._gripper_sent.append((now + self.lead, self._gripper))
         return Decision(State.RUNNING, StopReason.NONE, "", self._sent(trajectory, at), self._gripper)
 
+    def _due(self, at: float) -> bool:
+        """Whether a command that says nothing new may be sent; on the stream's clock, on which commands last.
+
+        Never while the controller is paused: it would start anew each time, a little further on, and tremble.
+        """
+        return not self._paused and not 0.0 <= at - self._sent_at < self.settings.command_period
+
     def _sent(self, trajectory: Trajectory, at: float) -> Trajectory:
+        self._sent_at = at
         if self.cover_now:
             trajectory = self.stream.resend(at, 0.0)
         return replace(trajectory, start=self._clock.to_node(trajectory.start))
@@ -321,9 +361,9 @@ class Executive:
         rows = min(int(np.ceil(effect / self._step)), self._prefix_steps)
         if not rows:
             return None
-        times = (stamp + self._step * np.arange(1, rows + 1)).tolist()
-        positions = self.stream.foresee(np.array([self._clock.to_stream(t) for t in times]))
-        return np.column_stack([positions, [self._gripper_expected(t, now) for t in times]])
+        times: Array = self._step * np.arange(1, rows + 1, dtype=np.float64)
+        positions = self.stream.foresee(self._clock.to_stream(stamp) + times)
+        return np.column_stack([positions, [self._gripper_expected(t, now) for t in (stamp + times).tolist()]])
 
     def _gripper_expected(self, time: float, now: float) -> float:
         """What was sent, or will be sent as long as the chunk stays the one that is followed."""

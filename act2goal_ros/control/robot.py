@@ -22,11 +22,17 @@ class RobotError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerConfig:
-    """The joint trajectory controller; topics are relative names. tracking_error: rad, larger ones stop the arm."""
+    """The joint trajectory controller; topics are relative names. tracking_error: rad, larger ones stop the arm.
+
+    Tolerances, rad and s, of commands sent by its action; 0: the controller's own, -1: none.
+    """
 
     name: str
     mode: str = "auto"
     tracking_error: float = 0.2
+    path_tolerance: float = 0.0
+    goal_tolerance: float = 0.0
+    goal_time_tolerance: float = 0.0
 
     @property
     def joint_trajectory_topic(self) -> str:
@@ -134,6 +140,9 @@ def _parse(data: Any) -> RobotConfig:
     _one_of("controller.mode", controller.mode, CONTROLLER_MODES)
     if not 0 < controller.tracking_error <= 7:
         raise ValueError(f"controller.tracking_error is {controller.tracking_error} rad, must be in (0, 7]")
+    for name in ("path_tolerance", "goal_tolerance", "goal_time_tolerance"):
+        if not (0 <= (value := float(getattr(controller, name))) < float("inf") or value == -1):
+            raise ValueError(f"controller.{name} is {value:g}, must be at least 0, or -1 for none")
     _one_of("gripper.interface", gripper.interface, GRIPPER_INTERFACES)
     if gripper.open == gripper.closed:
         raise ValueError(f"gripper: open and closed are both {gripper.open:g}")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import time
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
-
-import numpy as np
 
 T = TypeVar("T")
 
@@ -85,22 +84,32 @@ class Latest(Generic[T]):
 
 
 class Durations:
-    """The last `size` durations, s, and their percentiles."""
+    """The last `size` durations, s, and their percentiles; kept in order, because percentiles are asked for in every tick."""
 
     def __init__(self, size: int = 500) -> None:
-        self._values: deque[float] = deque(maxlen=size)
+        self._size = size
+        self._values: deque[float] = deque()
+        self._sorted: list[float] = []
 
     def add(self, value: float) -> None:
         """Takes one more."""
+        if len(self._values) == self._size:
+            del self._sorted[bisect_left(self._sorted, self._values.popleft())]
         self._values.append(value)
+        insort(self._sorted, value)
 
     def clear(self) -> None:
         """Forgets all."""
         self._values.clear()
+        self._sorted.clear()
 
     def percentile(self, share: float) -> float:
-        """The `share`-th percentile; 0 when there are none."""
-        return float(np.percentile(np.fromiter(self._values, np.float64), share)) if self._values else 0.0
+        """The `share`-th percentile, linear between two durations; 0 when there are none."""
+        if not self._sorted:
+            return 0.0
+        at = share / 100.0 * (len(self._sorted) - 1)
+        low, high = self._sorted[math.floor(at)], self._sorted[math.ceil(at)]
+        return low + (at - math.floor(at)) * (high - low)
 
     @property
     def last(self) -> float:
@@ -178,6 +187,10 @@ def read_together(clock: Callable[[], float], within: float = 0.002) -> tuple[fl
     return now, after
 
 
+LAGS = 64  # readings of the clock, some 0.8 s
+SLOWEST = 0.1  # at which speed scaling what lies ahead is looked for; a controller slower than that may not stay so
+
+
 class StreamClock:
     """The command stream's clock: the node's clock without its jumps, advancing with the controller's speed.
 
@@ -187,29 +200,42 @@ class StreamClock:
 
     def __init__(self, jump_bound: float, stepped: bool = False) -> None:
         self._bound, self._stepped = jump_bound, stepped
-        self._lag = 0.0
+        self._lag, self._speed = 0.0, 1.0
         self._last: tuple[float, float] | None = None
+        self._lags: deque[tuple[float, float]] = deque(maxlen=LAGS)  # node's time and lag, since the last jump
 
     def update(self, now: float, monotonic: float, speed: float = 1.0) -> str | None:
         """Advances to `now`; returns what happened when the node's clock jumped by more than the bound."""
         last, self._last = self._last, (now, monotonic)
+        self._speed = max(speed, SLOWEST)
         if last is None:
+            self._lags.append((now, self._lag))
             return None
         by_node, elapsed = now - last[0], monotonic - last[1]
         jump = min(by_node, 0.0) if self._stepped else by_node - elapsed
         jumped = abs(jump) > self._bound
         if jumped:
             self._lag += jump
+            self._lags.clear()
         self._lag += (1.0 - speed) * (max(by_node, 0.0) if self._stepped else elapsed)
+        self._lags.append((now, self._lag))
         if not jumped:
             return None
         way = "back" if jump < 0 else "ahead"
         return f"the clock jumped {way} by {abs(jump):.3f} s, allowed {self._bound:g} s"
 
     def to_stream(self, time: float) -> float:
-        """A time of the node's clock, near now, on the stream's clock."""
-        return time - self._lag
+        """A time of the node's clock, not long ago or near now, on the stream's clock."""
+        after = (math.inf, self._lag)
+        for mark in reversed(self._lags):
+            if time >= mark[0]:
+                share = (time - mark[0]) / (after[0] - mark[0])
+                return time - mark[1] - share * (after[1] - mark[1])
+            after = mark
+        return time - after[1]
 
     def to_node(self, time: float) -> float:
-        """A time of the stream's clock, near now, on the node's clock."""
-        return time + self._lag
+        """A time of the stream's clock, near now, on the node's clock, should the speed stay as it is."""
+        now = -math.inf if self._last is None else self._last[0]
+        ahead = time + self._lag - now
+        return time + self._lag if ahead <= 0 else now + ahead / self._speed

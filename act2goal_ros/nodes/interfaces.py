@@ -114,6 +114,14 @@ TOPICS = (
         "commands; each ends at rest",
     ),
     Interface(
+        topics.COMMANDED,
+        "trajectory_msgs/msg/JointTrajectory",
+        "COMMAND",
+        ("policy",),
+        ("rollouts", "supervisor"),
+        "what the policy sends by the controller's action, for those who watch; only with command_interface `action`",
+    ),
+    Interface(
         topics.controller_state(CONTROLLER),
         "control_msgs/msg/JointTrajectoryControllerState",
         "SENSOR",
@@ -205,7 +213,7 @@ ACTIONS = (
         "control_msgs/action/FollowJointTrajectory",
         "",
         (_ARM,),
-        (),
-        "the controller's action; the policy uses the topic",
+        ("policy",),
+        "the controller's action; the policy uses it with command_interface `action`, else the topic",
     ),
 )

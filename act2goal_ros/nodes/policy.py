@@ -3,6 +3,7 @@
 subscribes: image_raw, joint_states, plan, plan_features, selection, goal, stop, e_stop, <controller>/controller_state, status, adapter.
 publishes: <controller>/joint_trajectory at command_rate (short, each ending at rest), the gripper's command, live_latent and
 chunk for every frame, control_status at a fifth of the command rate and on change.
+action used: <controller>/follow_joint_trajectory instead of the topic, with command_interface `action`; see outlet.py.
 services used: <controller>/get_parameters, to learn how it replaces trajectories.
 Frames are inferred on in a thread of its own; the newest counts, dropped ones are counted.
 """
@@ -14,26 +15,15 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from act2goal_msgs.msg import (
-    Chunk,
-    ControlStatus,
-    FrameSelection,
-    Goal,
-    LiveLatent,
-    Plan,
-    PlanFeatures,
-    Stop,
-)
+from act2goal_msgs.msg import Chunk, ControlStatus, Goal, LiveLatent, Stop
 from control_msgs.msg import JointTrajectoryControllerState
 from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool
-from trajectory_msgs.msg import JointTrajectory
 
 from act2goal_ros import paths
 from act2goal_ros.control.chunk import ActionChunk
-from act2goal_ros.control.executive import Decision, Executive, settings_from
+from act2goal_ros.control.executive import Decision, Executive, State, settings_from
 from act2goal_ros.control.inference import InferenceWorker, Job, Result
 from act2goal_ros.control.join import JOINS
 from act2goal_ros.control.robot import RobotConfig
@@ -45,8 +35,10 @@ from act2goal_ros.nodes.adapters import AdapterInlet
 from act2goal_ros.nodes.base import ManagedNode, run
 from act2goal_ros.nodes.gripper import make_gripper
 from act2goal_ros.nodes.images import ImageError, check_for_model, to_rgb
+from act2goal_ros.nodes.outlet import INTERFACES, make_outlet
 from act2goal_ros.nodes.parameters import NodeParameters, niceness, param
 from act2goal_ros.nodes.peer import Peer
+from act2goal_ros.nodes.plans import PlanInlet
 from act2goal_ros.nodes.replacement import UNKNOWN, Replacement
 from act2goal_ros.serving import BACKENDS
 from act2goal_ros.serving.bundle import ModelBundle
@@ -64,7 +56,9 @@ class PolicyParameters(NodeParameters):
     model: str = param("act2goal-tiny", "", "name in models/ or path of a model's folder")
     backend: str = param("auto", "", "what runs the networks; auto: the best that works", choices=BACKENDS)
     threads: int = param(1, "", "threads of the networks", low=1, high=64)
-    command_rate: float = param(50.0, "Hz", "commands a second", low=20.0, high=250.0)
+    command_interface: str = param("topic", "", "of the controller: its topic, or its action with results", choices=INTERFACES)
+    command_rate: float = param(50.0, "Hz", "commands a second, and how often everything is checked", low=20.0, high=250.0)
+    action_rate: float = param(20.0, "Hz", "goals a second while no new chunk comes, with the action", low=10.0, high=250.0)
     inference_period: float = param(0.0, "s", "least time between chunks; 0: every camera frame", low=0.0, high=1.0)
     join: str = param("prefix", "", "of chunks: the policy is told what is committed, chunks are averaged, or both, or none", choices=JOINS)
     lead: float = param(0.01, "s", "to a command's first new point; 0.02 or more to splice", low=0.0, high=0.2)
@@ -81,6 +75,15 @@ class PolicyParameters(NodeParameters):
         if self.lead + self.horizon > 0.1 + 1e-9:
             total = self.lead + self.horizon
             raise ValueError(f"lead + horizon is {total:g} s, at most 0.1 s: by then the arm brakes by itself")
+        longest = self.command_period + 1.0 / self.command_rate
+        if self.command_interface == "action" and longest > self.lead + self.horizon:
+            total = self.lead + self.horizon
+            raise ValueError(f"at action_rate {self.action_rate:g} Hz goals are up to {longest:g} s apart, and brake after {total:g} s")
+
+    @property
+    def command_period(self) -> float:
+        """Least time between commands that say nothing new, s; 0: one in every tick."""
+        return 1.0 / self.action_rate if self.command_interface == "action" else 0.0
 
 
 class PolicyNode(ManagedNode[PolicyParameters]):
@@ -106,11 +109,14 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         messages.warm_up(bundle, self._policy)
         self._worker = InferenceWorker(self._policy, self._encoded, self._inferred, self._inference_failed)
         AdapterInlet(self, self._policy, bundle)
-        self._rates, self._said, self._beats = messages.Rates(1.0 / self.p.command_rate), None, 0
+        PlanInlet(self, self._executive.inputs.plans, bundle.hash, self._worker.prepare)
+        self._rates, self._said, self._beats = messages.Rates(max(self.p.command_period, 1.0 / self.p.command_rate)), None, 0
         self._last_frame = -1e9
         self._controller_state = b""
         self._gripper = make_gripper(self, robot.gripper)
-        self._create_publishers(robot)
+        p, failed = self.p, self._command_failed
+        self._outlet = self.own(make_outlet(self, robot, p.command_interface, p.controller_timeout, failed))
+        self._create_publishers()
         self._create_subscriptions(robot)
         self._executive.inputs.stop_asked("controller", StopReason.CONTROLLER_LOST, UNKNOWN.format(robot.controller))
         self.own(Replacement(self, robot.controller, self._mode_known))
@@ -128,6 +134,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         self._timer.cancel()
         self._executive.inputs.stop_asked("self", StopReason.INACTIVE, "the policy is not active")
         self._send(self._executive.tick(*read_together(self.now)))
+        self._outlet.forget()
 
     def teardown(self) -> None:
         if self._worker is not None:
@@ -165,25 +172,6 @@ class PolicyNode(ManagedNode[PolicyParameters]):
     def _on_controller_state(self, raw: bytes) -> None:
         self._controller_state = raw  # unpacked once a tick
 
-    def _on_plan(self, message: Plan) -> None:
-        if self._is_ours(message.model_hash, "plan"):
-            stamp = trajectories.seconds(message.header.stamp)
-            self._executive.inputs.plans.add_plan(message.plan_id, stamp, np.array(message.frame_offsets))
-
-    def _on_features(self, message: PlanFeatures) -> None:
-        if not self._is_ours(message.model_hash, "plan_features"):
-            return
-        features = messages.features(message)
-        if features is None:
-            self.count("bad_plan_features")
-            return
-        self._executive.inputs.plans.add_features(message.plan_id, features)
-        if self._worker is not None:
-            self._worker.prepare(message.plan_id, features)
-
-    def _on_selection(self, message: FrameSelection) -> None:
-        self._executive.inputs.plans.select(messages.selected(message))
-
     def _on_goal(self, message: Goal) -> None:
         why_not = messages.WHY_NOT.get(message.state, (StopReason.NONE, ""))
         self._executive.inputs.goal(message.goal_id, message.state == Goal.ACTIVE, why_not)
@@ -207,6 +195,10 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         self._executive.cover_now = mode != "splice"
         self._executive.lead = self.p.lead if self._executive.cover_now else max(self.p.lead, SPLICE_LEAD)
         self._executive.inputs.stop_asked("controller", StopReason.NONE)
+
+    def _command_failed(self, reason: StopReason, detail: str, halted: bool) -> None:
+        self._executive.controller_failed(reason, detail, halted)
+        self._tick_at_once()
 
     # from the worker's thread
 
@@ -252,6 +244,8 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         """Decides, sends and tells; returns when it was sent."""
         if self._supervisor.heard and not self._supervisor.lost:
             self._executive.inputs.peer_lost("")
+        if (cause := self._outlet.cause())[0]:
+            self._executive.controller_failed(*cause)
         decision = self._executive.tick(*read_together(self.now))
         self._send(decision)
         sent = self.now()
@@ -260,9 +254,9 @@ class PolicyNode(ManagedNode[PolicyParameters]):
 
     def _send(self, decision: Decision) -> None:
         if decision.trajectory is not None:
-            self._trajectory.publish(trajectories.to_message(decision.trajectory, self._robot.joint_names))
+            self._outlet.send(decision.trajectory, stops=decision.state != State.RUNNING)
             self._rates.command(time.monotonic())
-        else:
+        elif decision.state != State.RUNNING:
             self._rates.no_command()
         if decision.gripper is not None:
             self._gripper.command(decision.gripper, time.monotonic())
@@ -276,17 +270,9 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             self._status.publish(messages.control_status(self._executive, self._rates, self._policy, drops, self.now()))
         if changed or self._beats % 25 == 0:
             level, text, reason, values = messages.heartbeat(decision, self._rates)
-            self.report(level, text, reason, **values)
+            self.report(level, text, reason, **values, **self._outlet.values())
 
-    def _is_ours(self, model_hash: str, what: str) -> bool:
-        if model_hash == self._model_hash:
-            return True
-        self.count(f"{what}_of_another_model")
-        return False
-
-    def _create_publishers(self, robot: RobotConfig) -> None:
-        topic = robot.controller.joint_trajectory_topic
-        self._trajectory = self.own(self.create_publisher(JointTrajectory, topic, qos.COMMAND))
+    def _create_publishers(self) -> None:
         self._latent = self.own(self.create_publisher(LiveLatent, topics.LIVE_LATENT, qos.SENSOR))
         self._chunk = self.own(self.create_publisher(Chunk, topics.CHUNK, qos.COMMAND))
         self._status = self.own(self.create_publisher(ControlStatus, topics.CONTROL_STATUS, qos.COMMAND))
@@ -295,9 +281,6 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         for kind, topic, callback, profile in (
             (Image, robot.camera.topic, self._on_image, qos.SENSOR),
             (JointState, robot.joint_states_topic, self._on_joint_states, qos.SENSOR),
-            (Plan, topics.PLAN, self._on_plan, qos.LATCHED),
-            (PlanFeatures, topics.PLAN_FEATURES, self._on_features, qos.LATCHED),
-            (FrameSelection, topics.SELECTION, self._on_selection, qos.LATCHED),
             (Goal, topics.GOAL, self._on_goal, qos.LATCHED),
             (Stop, topics.STOP, self._on_stop, qos.LATCHED),
             (Bool, topics.E_STOP, self._on_e_stop, qos.EVENT),

@@ -219,8 +219,8 @@ def recorded(robot: RobotConfig) -> dict[str, Any]:
         topics.LIVE_LATENT: LiveLatent, topics.SELECTION: FrameSelection, topics.PROGRESS: Progress, topics.CHUNK: Chunk,
         topics.CONTROL_STATUS: ControlStatus, topics.ADAPTER: Adapter, topics.STOP: Stop, topics.E_STOP: Bool,
         topics.IMAGE: Image, topics.CAMERA_INFO: CameraInfo, topics.JOINT_STATES: JointState,
-        robot.controller.joint_trajectory_topic: JointTrajectory, topics.GRIPPER_COMMAND: Float64,
-        topics.STATUS: NodeStatus, topics.SIM_STATE: SimState, topics.DIAGNOSTICS: DiagnosticArray,
+        robot.controller.joint_trajectory_topic: JointTrajectory, topics.COMMANDED: JointTrajectory,
+        topics.GRIPPER_COMMAND: Float64, topics.STATUS: NodeStatus, topics.SIM_STATE: SimState, topics.DIAGNOSTICS: DiagnosticArray,
     }  # fmt: skip
 
 

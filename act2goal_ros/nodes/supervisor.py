@@ -1,6 +1,6 @@
 """Brings the graph up, watches it, and stops the arm when something is wrong.
 
-topics in: status, e_stop, <controller>/controller_state, <controller>/joint_trajectory
+topics in: status, e_stop, <controller>/controller_state, <controller>/joint_trajectory, commanded/joint_trajectory
 topics out: stop (latched), /diagnostics, <controller>/joint_trajectory (a braking trajectory, when nobody else brakes)
 services used: <node>/change_state of every managed node
 parameters: see SupervisorParameters
@@ -113,6 +113,7 @@ class Supervisor(ManagedNode[SupervisorParameters]):
         self.own(self.create_subscription(Bool, topics.E_STOP, self._e_stop, qos.LATCHED, event_callbacks=silent))
         self.own(self.create_subscription(JointTrajectoryControllerState, state, self._state, qos.SENSOR, raw=True))
         self.own(self.create_subscription(JointTrajectory, trajectory, self._commanded, qos.COMMAND, raw=True))
+        self.own(self.create_subscription(JointTrajectory, topics.COMMANDED, self._commanded, qos.COMMAND, raw=True))
 
     def start(self) -> None:
         self._verdict = oversight.Verdict(True, StopReason.INACTIVE, "the supervisor has just started")
@@ -164,8 +165,7 @@ class Supervisor(ManagedNode[SupervisorParameters]):
     def _tick(self) -> None:
         now = time.monotonic()
         self._read_controller(now)
-        stepped = self.get_parameter("use_sim_time").value
-        self._oversight.tick(now, self.now(), 1.0 / self.p.rate, stepped)
+        self._oversight.tick(now, self.now(), 1.0 / self.p.rate, self.get_parameter("use_sim_time").value)
         self._decide()
         self._drive(now)
 

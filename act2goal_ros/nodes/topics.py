@@ -20,6 +20,7 @@ PROGRESS = "progress"
 
 CHUNK = "chunk"
 CONTROL_STATUS = "control_status"
+COMMANDED = "commanded/joint_trajectory"
 ADAPTER = "adapter"
 
 GRIPPER_COMMAND = "gripper_controller/command"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import array
 from collections.abc import Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Duration
 from builtin_interfaces.msg import Time as TimeMsg
+from numpy.typing import NDArray
 from rclpy.time import Time
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -43,10 +45,15 @@ def to_message(trajectory: Trajectory, names: Sequence[str]) -> JointTrajectory:
         nanoseconds = round(t * 1e9)
         message.points.append(
             JointTrajectoryPoint(
-                positions=trajectory.positions[k].tolist(),
-                velocities=trajectory.velocities[k].tolist(),
-                accelerations=trajectory.accelerations[k].tolist(),
+                positions=_floats(trajectory.positions[k]),
+                velocities=_floats(trajectory.velocities[k]),
+                accelerations=_floats(trajectory.accelerations[k]),
                 time_from_start=Duration(sec=nanoseconds // 10**9, nanosec=nanoseconds % 10**9),
             )
         )
     return message
+
+
+def _floats(values: NDArray[np.float64]) -> array.array[float]:
+    """As a message keeps them; of a list it would examine number by number."""
+    return array.array("d", values.tobytes())

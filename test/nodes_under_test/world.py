@@ -1,10 +1,12 @@
-"""Everything the policy node hears: a perfect arm under a joint trajectory controller, a camera, a planner.
+"""Everything the policy node hears: a perfect arm under a joint trajectory controller with the simulated arm's server, a
+camera, a planner.
 
 What goes wrong is said on the topic `fault` (std_msgs/String); an empty text ends it. parameter `mode`: of the controller.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from array import array
 from dataclasses import dataclass
@@ -14,19 +16,17 @@ from act2goal_msgs.msg import FrameSelection, Goal, Plan, PlanFeatures
 from builtin_interfaces.msg import Time as TimeMsg
 from control_msgs.msg import JointTrajectoryControllerState
 from fake_policy import FRAMES, HASH, sweep
-from rclpy.node import Node
 from rclpy.time import Time
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
-from trajectory_msgs.msg import JointTrajectory
 
-from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryController, Rejection, TrajectoryCommand
+from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryController
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.nodes import images, qos, topics
 from act2goal_ros.nodes.base import ManagedNode, run
+from act2goal_ros.nodes.controller_server import ControllerServer
 from act2goal_ros.nodes.parameters import NodeParameters, param
-from act2goal_ros.nodes.trajectories import seconds
 
 ROBOT = RobotConfig.load("ur5e_sim")
 NAMES = ROBOT.joint_names
@@ -42,6 +42,18 @@ class WorldParameters(NodeParameters):
     mode: str = param("desired_state", "", "of the controller", choices=("splice", "desired_state", "measured_state"))
 
 
+class Live:
+    """What a ControllerServer needs of a LiveArm."""
+
+    def __init__(self, world: World) -> None:
+        self._world, self.controller, self.lock, self.running = world, world.controller, threading.Lock(), True
+
+    @property
+    def time(self) -> float:
+        """The world's."""
+        return self._world.now()
+
+
 class World(ManagedNode[WorldParameters]):
     """The fake world."""
 
@@ -49,17 +61,16 @@ class World(ManagedNode[WorldParameters]):
         super().__init__("world", WorldParameters)
 
     def setup(self) -> None:
-        config = ControllerConfig(joint_names=NAMES, update_period=PERIOD).in_mode(self.p.mode)
+        none = (0.0,) * len(NAMES)
+        config = ControllerConfig(joint_names=NAMES, update_period=PERIOD, path_tolerance=none, goal_tolerance=none)
+        config = config.in_mode(self.p.mode)
         self.controller = JointTrajectoryController(config)
         self.behind = 0.0
         self.q, self.v = sweep(np.array([time.time() + 1.0]))[0], np.zeros(len(NAMES))
         self.controller.activate(self.now(), self.q)
-        self.trouble, self.goal_id, self.ticks, self.plans, self.rejected = "", "", 0, 0, []
-        helper = Node(ROBOT.controller.name, use_global_arguments=False, context=self.context)
-        helper.declare_parameter("allow_trajectory_replacement", config.allow_trajectory_replacement)
-        helper.declare_parameter("interpolate_from_desired_state", config.interpolate_from_desired_state)
-        self.executor.add_node(helper)
-        self.helper = helper
+        self.trouble, self.goal_id, self.ticks, self.plans = "", "", 0, 0
+        self.live = Live(self)
+        self.server = self.own(ControllerServer(self, ROBOT.controller.name, self.live))
         make = self.create_publisher
         self.joints = self.own(make(JointState, topics.JOINT_STATES, qos.SENSOR))
         self.state = self.own(make(JointTrajectoryControllerState, ROBOT.controller.state_topic, qos.COMMAND))
@@ -67,8 +78,6 @@ class World(ManagedNode[WorldParameters]):
         self.plan = self.own(make(Plan, topics.PLAN, qos.LATCHED))
         self.features = self.own(make(PlanFeatures, topics.PLAN_FEATURES, qos.LATCHED))
         self.selection = self.own(make(FrameSelection, topics.SELECTION, qos.LATCHED))
-        command = ROBOT.controller.joint_trajectory_topic
-        self.own(self.create_subscription(JointTrajectory, command, self.on_trajectory, qos.COMMAND))
         self.own(self.create_subscription(Goal, topics.GOAL, self.on_goal, qos.LATCHED))
         self.own(self.create_subscription(String, "fault", self.on_fault, qos.EVENT))
         self.picture = images.to_message(np.full((32, 32, 3), 100, np.uint8))
@@ -79,38 +88,32 @@ class World(ManagedNode[WorldParameters]):
         """The world's time, s."""
         return time.time() - self.behind
 
-    def teardown(self) -> None:
-        if hasattr(self, "helper"):
-            self.helper.destroy_node()
-            del self.helper
-
     def on_goal(self, message: Goal) -> None:
         self.goal_id = message.goal_id if message.state == Goal.ACTIVE else ""
 
     def on_fault(self, message: String) -> None:
+        if self.trouble == "mute":
+            self.executor.add_node(self.server)
         self.trouble = message.data
         if message.data == "clock_back":
             self.behind += 5.0
-
-    def on_trajectory(self, message: JointTrajectory) -> None:
-        if self.trouble == "deaf":
-            return
-        points = message.points
-        times = [p.time_from_start.sec + 1e-9 * p.time_from_start.nanosec for p in points]
-        rows = [[getattr(p, k) for p in points] for k in ("positions", "velocities", "accelerations")]
-        command = TrajectoryCommand(joint_names=message.joint_names, times=times, positions=rows[0],
-                                    velocities=rows[1], accelerations=rows[2], stamp=seconds(message.header.stamp))  # fmt: skip
-        try:
-            self.controller.submit(command, self.now())
-        except Rejection as error:
-            self.get_logger().error(f"rejected: {error}")
+        if message.data == "mute":  # the controller's node takes nothing and answers nothing
+            self.executor.remove_node(self.server)
+        if message.data == "gone":
+            self.server._pursued.clear()
+            self.server._action.destroy()
+        self.live.running = message.data != "off"
+        self.controller.speed_scaling = {"paused": 0.0, "slowed": 0.5}.get(message.data, 1.0)
 
     def tick(self) -> None:
         now = self.now()
         if self.p.clock:
             self.clock.publish(Clock(clock=stamp(now)))
         self.ticks += 1
-        q = self.controller.update(now, self.q, self.v)
+        with self.live.lock:
+            q = self.controller.update(now, self.q, self.v)
+        if self.trouble == "stuck":  # the arm does not move, whatever it is told
+            q = self.q
         self.v, self.q = (q - self.q) / PERIOD, q
         if self.trouble != "no_controller":
             self.publish_state(now)
@@ -123,7 +126,7 @@ class World(ManagedNode[WorldParameters]):
 
     def publish_state(self, now: float) -> None:
         state = self.controller.state
-        message = JointTrajectoryControllerState(joint_names=list(NAMES), speed_scaling_factor=1.0)
+        message = JointTrajectoryControllerState(joint_names=list(NAMES), speed_scaling_factor=state.speed_scaling)
         message.header.stamp = stamp(now)
         message.reference.positions = state.desired.positions.tolist()
         message.reference.velocities = state.desired.velocities.tolist()
