@@ -163,11 +163,11 @@ class Loop:
 
         A controller that is slowed down is a part of a message's delay ahead, and the policy goes on from where it sees the arm.
         """
-        ratio = 0.02 if speed in (0.0, SPEED) else 0.15
+        ratio = 0.02 if speed in (0.0, SPEED) and self.mode != "splice" else 0.1
         q, _ = self.since(self.t - seconds)
         slope, offset = np.polyfit(times := PERIOD * np.arange(len(q)), q, 1)
         off = float(np.abs(q - offset - slope * times).max())
-        wanted = pytest.approx(speed, rel=max(ratio, 0.1 if self.mode == "splice" else 0.0), abs=1e-6)
+        wanted = pytest.approx(speed, rel=ratio, abs=1e-6)
         assert slope == wanted and off < wobble, f"± {1e3 * off:.2f} mrad"
         return True
 

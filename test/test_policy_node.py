@@ -223,8 +223,9 @@ def test_a_silent_process_is_no_danger(tmp_path) -> None:
     raise AssertionError(f"braking began {began:.3f} s after the death and lasted {lasted:.3f} s")
 
 
-def test_a_clock_that_jumps_back_brakes_and_motion_resumes(tmp_path) -> None:
-    with bench(tmp_path, clock=True) as b:
+@pytest.mark.parametrize("interface", ["topic", "action"])
+def test_a_clock_that_jumps_back_brakes_and_motion_resumes(tmp_path, interface) -> None:
+    with bench(tmp_path, clock=True, command_interface=interface) as b:
 
         def moves() -> bool:
             return b.last.state == ControlStatus.RUNNING and b.speed() > 0.3 * SPEED
