@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from act2goal_ros.model.msth import SPACINGS
+
 
 @click.command()
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -19,6 +21,7 @@ import click
 @click.option("--teacher-steps", default=6, show_default=True, help="Flow steps whose result it learns.")
 @click.option("--batch", default=12, show_default=True, help="Plans a step; each is seen from six live frames.")
 @click.option("--start-from", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Checkpoint whose weights to start from.")
+@click.option("--spacing", default="paper", show_default=True, type=click.Choice(SPACINGS), help="Of the imagined frames (MSTH).")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 def command(
@@ -33,6 +36,7 @@ def command(
     teacher_steps: int,
     batch: int,
     start_from: Path | None,
+    spacing: str,
     threads: int,
     seed: int,
 ) -> None:
@@ -48,7 +52,7 @@ def command(
     if part == "distilled" and start_from is None:
         raise click.UsageError("--part distilled needs --start-from, the checkpoint it learns from")
     torch.set_num_threads(threads)
-    config, episodes = PRESETS["tiny"], Episodes(data)
+    config, episodes = replace(PRESETS["tiny"], spacing=spacing), Episodes(data)
     system = System(config)
     if not (run / "autoencoder.pt").exists():
         schedule = train.Schedule(minutes=autoencoder_minutes, learning_rate=2e-3, batch=32, seed=seed)

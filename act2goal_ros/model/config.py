@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from act2goal_ros.model.msth import SPACINGS
+
 # Layers of each block of the action expert that an adapter may change; plan keys stay as they are, so a swap recomputes nothing.
 LORA_LAYERS = ("qkv", "out", "query", "cross_out", "mlp.0", "mlp.2")
 
@@ -58,6 +60,8 @@ class ModelConfig:
             raise ConfigError(f"chunk_steps {self.chunk_steps} is not a multiple of vision_stride {self.vision_stride}")
         if self.dense_frames * self.vision_stride < self.chunk_steps:
             raise ConfigError(f"dense_frames {self.dense_frames} do not cover chunk_steps {self.chunk_steps}")
+        if self.spacing not in SPACINGS:
+            raise ConfigError(f"spacing '{self.spacing}' is not one of {', '.join(SPACINGS)}")
         if len(self.joint_names) != self.joints:
             raise ConfigError(f"{len(self.joint_names)} joint_names for {self.joints} joints")
 
