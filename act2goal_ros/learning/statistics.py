@@ -77,4 +77,5 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _rates(rows: Sequence[dict[str, Any]], by: str) -> dict[Any, float]:
-    return {value: float(np.mean([bool(row["success"]) for row in rows if row[by] == value])) for value in sorted({row[by] for row in rows})}
+    values = sorted({row[by] for row in rows})
+    return {value: float(np.mean([bool(row["success"]) for row in rows if row[by] == value])) for value in values}
