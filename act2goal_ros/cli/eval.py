@@ -58,8 +58,8 @@ def command(
     if kind == "random" or options["look"] == "unseen:region":
         wanted = resets(sorted({task for _, task, _ in wanted}), len(TASKS) * episodes, range(seeds))
     kept = (str(films), films_each) if films else None
-    jobs = [Job("eval", str(folder), settings, task, seed, evaluation, kept, samples=True) for evaluation, task, seed in wanted]
-    header = {"model": bundle.hash, "options": options}
+    jobs = [Job("eval", str(folder), settings, task, seed, e, bundle.hash, kept, samples=True) for e, task, seed in wanted]
+    header = {"options": options}
     try:
         with tempfile.TemporaryDirectory() as nowhere, RowLog(_rows_file(output, Path(nowhere)), header) as log:
             rows = run_jobs(log, jobs, workers)

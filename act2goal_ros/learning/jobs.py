@@ -21,7 +21,10 @@ SEED_STEP = 10_000  # between evaluation seeds, so that their resets are all dif
 
 @dataclass(frozen=True)
 class Job:
-    """An episode of what is called `name`, with a model folder and LoopSettings; `films`: where films go, and how many of each kind."""
+    """An episode of what is called `name`, with a model folder and LoopSettings.
+
+    `digest`: of the model; `films`: where films go, and how many of each kind; `samples`: keep what a reached detector sees.
+    """
 
     name: str
     model: str
@@ -29,13 +32,14 @@ class Job:
     task: str
     seed: int
     evaluation: int = 0
+    digest: str = ""
     films: tuple[str, int] | None = None
-    samples: bool = False  # keep what a reached detector sees
+    samples: bool = False
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> tuple[str, str, str, int]:
         """What tells it from others of an evaluation."""
-        return self.name, self.task, self.seed
+        return self.name, self.digest, self.task, self.seed
 
 
 def resets(tasks: Sequence[str], episodes: int, evaluations: Sequence[int]) -> list[tuple[int, str, int]]:
@@ -73,7 +77,7 @@ def run_job(job: Job) -> Row:
         folder, most = Path(job.films[0]), job.films[1]
         if wanted(folder, result, most):
             film(folder, result, loop.imagination.decode)
-    row: Row = {"name": job.name, "task": job.task, "seed": job.seed, "evaluation": job.evaluation}
+    row: Row = {"name": job.name, "model": job.digest, "task": job.task, "seed": job.seed, "evaluation": job.evaluation}
     row |= {"success": result.success, "success_time": result.success_time if result.success else None}
     row |= {"at_rest": result.at_rest, "distance": result.distance}
     if result.replaced_plans:
@@ -81,14 +85,14 @@ def run_job(job: Job) -> Row:
     return row | ({"samples": [asdict(sample) for sample in result.samples]} if job.samples else {})
 
 
-def _row_key(row: Row) -> tuple[str, str, int]:
-    return row["name"], row["task"], row["seed"]
+def _row_key(row: Row) -> tuple[str, str, str, int]:
+    return row["name"], row["model"], row["task"], row["seed"]
 
 
 def _keep(log: RowLog, row: Row, bar: Any) -> None:
     log.add(row)
     bar.update()
-    of_name = [other["success"] for other in log.rows if other["name"] == row["name"]]
+    of_name = [other["success"] for other in log.rows if (other["name"], other["model"]) == (row["name"], row["model"])]
     bar.set_postfix({row["name"]: f"{sum(of_name) / len(of_name):.3f} of {len(of_name)}"})
 
 
