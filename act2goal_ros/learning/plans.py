@@ -90,8 +90,8 @@ class Denoised(Planner):
         super().__init__(imagination)
         self._denoiser, self._steps, self.level = denoiser, steps, 1.0 / steps
 
-    def plan(self, live: np.ndarray, goal: np.ndarray, seed: int) -> Imagined:
-        offsets, seconds = self.imagination.offsets(live, goal)
+    def plan(self, live: np.ndarray, goal: np.ndarray, seed: int, seconds: float | None = None) -> Imagined:
+        offsets, seconds = self.imagination.offsets(live, goal, seconds)
         latents = self.imagination.noise(seed)
         for n in range(self._steps):
             features, velocity = self._denoiser(latents, live, goal, offsets, 1.0 - n / self._steps)

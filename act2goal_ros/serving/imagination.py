@@ -57,9 +57,9 @@ class Imagination:
         """(H, W, 3) uint8 RGB of any size → (C, h, w) float32."""
         return self._runners["encode"]({"pictures": picture_input(image, self.config.image_size)})["latents"][0]
 
-    def offsets(self, live: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, float]:
-        """Steps (F,) of the frames to imagine, and the estimated time to goal in s."""
-        c, seconds = self.config, self.time_to_goal(live, goal)
+    def offsets(self, live: np.ndarray, goal: np.ndarray, seconds: float | None = None) -> tuple[np.ndarray, float]:
+        """Steps (F,) of the frames to imagine, and the time to goal in s: estimated, or what is given."""
+        c, seconds = self.config, self.time_to_goal(live, goal) if seconds is None else seconds
         return frame_offsets(seconds / c.step, c.vision_stride, c.dense_frames, c.distal_frames, c.spacing), seconds
 
     def noise(self, seed: int) -> np.ndarray:
@@ -68,13 +68,15 @@ class Imagination:
         shape = (c.frames, c.latent_channels, c.latent_size, c.latent_size)
         return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
-    def imagine(self, live: np.ndarray, goal: np.ndarray, seed: int, order: np.ndarray | None = None) -> Imagined:
-        """One pass of the world model from pure noise; latents (C, h, w).
+    def imagine(
+        self, live: np.ndarray, goal: np.ndarray, seed: int, order: np.ndarray | None = None, seconds: float | None = None
+    ) -> Imagined:
+        """One pass of the world model from pure noise; latents (C, h, w); `seconds` to the goal, where that is known.
 
         With `order` (F,) the world model is told the frames' times in another order than the plan: a corrupted plan.
         """
         c, started = self.config, time.perf_counter()
-        steps, seconds = self.offsets(live, goal)
+        steps, seconds = self.offsets(live, goal, seconds)
         told = steps if order is None else steps[order]
         out = self._runners["imagine"](
             {"noise": self.noise(seed)[None], "current": live[None], "goal": goal[None], "offsets": told[None].astype(np.float32)}
