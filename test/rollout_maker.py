@@ -140,13 +140,13 @@ def drawn(seconds: float, side: int = 48) -> np.ndarray:
     return picture
 
 
-def moving_square(directory: Path, total: float = 5.0, plans_with_previews: int = 4) -> Path:
-    """A rollout of `total` s in which a square moves to its goal while six joints turn."""
+def moving_square(directory: Path, total: float = 5.0, plans_with_previews: int = 4, side: int = 48) -> Path:
+    """A rollout of `total` s in which a square moves to its goal while six joints turn; pictures of `side` pixels."""
     made = Maker(directory, task="square", robot="none")
     made.add("/goal", 0.0, header=header(0.0), goal_id="g1", state=1, image=image(drawn(total)))
     for k in range(round(total * 25)):
         t = 0.04 * k
-        made.add("/image_raw", t, **vars_of(image(drawn(t), t)))
+        made.add("/image_raw", t, **vars_of(image(drawn(t, side), t)))
         made.tick(t, total, np.sin(0.3 * t * np.arange(1, 7)), float(1.0 < t < 3.0))
         if k % 5 == 0:
             number = k // 5

@@ -1,9 +1,11 @@
-"""`act2goal data`: makes training data."""
+"""`act2goal data`: makes training data, of the simulated arm or of recordings, and says what there is."""
 
 import json
 import multiprocessing
 import os
-from functools import cache
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +15,18 @@ from tqdm import tqdm
 from act2goal_ros.sim.tasks import ENVIRONMENTS, free_task
 
 if TYPE_CHECKING:
+    from act2goal_ros.learning.convert import Source
+    from act2goal_ros.learning.resample import Grid
     from act2goal_ros.learning.simulate import Recorder
 
 EPISODES_PER_SHARD = 20
+ROBOT = click.option("--robot", default="ur5e_sim", show_default=True, help="Name or path of a file in config/robots.")
+FOLDER = click.Path(path_type=Path)
 
 
 @click.group()
 def command() -> None:
-    """Make training data."""
+    """Make training data, and say what there is."""
 
 
 @command.command()
@@ -30,32 +36,38 @@ def command() -> None:
 @click.option("--workers", default=os.cpu_count(), show_default=True)
 @click.option("--seed", default=0, show_default=True, help="First episode's seed.")
 @click.option("--first", default=0, show_default=True, help="Number of the first shard.")
+@click.option("--size", default=128, show_default=True, type=click.IntRange(32, 512), help="Side of a picture, pixels; 224 for base.")
 @click.option("--policy", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Model that drives first.")
 @click.option("--randomised", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Share of episodes with random looks.")
 def sim(
-    folder: Path, environment: str, episodes: int, workers: int, seed: int, first: int, policy: Path | None, randomised: float
+    folder: Path, environment: str, episodes: int, workers: int, seed: int, first: int, size: int, policy: Path | None, randomised: float
 ) -> None:
     """Record the scripted expert in the simulated arm. Can be interrupted and started again.
 
     Shards of several environments may share a folder: give each its own numbers with --first.
     """
+    from act2goal_ros.learning.dataset import DatasetError
+
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(first, first - (-episodes // EPISODES_PER_SHARD))
     folders = {i: folder / f"{i:05d}" for i in numbers}
-    settings = (environment, policy, randomised)
+    settings = (environment, policy, size, randomised)
     jobs = [(path, seed + i * EPISODES_PER_SHARD, settings) for i, path in folders.items() if not path.exists()]
     dropped = 0
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        with tqdm(total=len(jobs) * EPISODES_PER_SHARD, unit="episode") as bar:
-            for lost in pool.imap_unordered(_record_shard, jobs):
-                dropped += lost
-                bar.update(EPISODES_PER_SHARD)
-                bar.set_postfix(failed=dropped)
+    try:
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            with tqdm(total=len(jobs) * EPISODES_PER_SHARD, unit="episode") as bar:
+                for lost in pool.imap_unordered(_record_shard, jobs):
+                    dropped += lost
+                    bar.update(EPISODES_PER_SHARD)
+                    bar.set_postfix(failed=dropped)
+    except DatasetError as error:
+        raise click.ClickException(str(error)) from error
     facts = {"source": "scripted expert", "environment": environment, "episodes": episodes, "seed": seed}
     (folder / "data.json").write_text(json.dumps(facts, indent=2))
 
 
-def _record_shard(job: tuple[Path, int, tuple[str, Path | None, float]]) -> int:
+def _record_shard(job: tuple[Path, int, tuple[str, Path | None, int, float]]) -> int:
     """Records one shard; returns how many of its episodes the expert failed."""
     from act2goal_ros.learning.dataset import write_shard
 
@@ -67,12 +79,170 @@ def _record_shard(job: tuple[Path, int, tuple[str, Path | None, float]]) -> int:
     return len(made) - len(kept)
 
 
+@command.command()
+@click.argument("bags", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("folder", type=FOLDER)
+@ROBOT
+@click.option("--camera", default="", help="Topic of raw or compressed pictures; default: the robot file's.")
+@click.option("--command", "source", default="auto", show_default=True, type=click.Choice(["auto", "reference", "trajectory", "next"]),
+              help="Actions: the controller's reference, trajectories sent to it, or the next joint states; auto: the first recorded.")
+@click.option("--environment", default="recorded", show_default=True, help="What to call these episodes.")
+@click.option("--frame-tolerance", default=0.06, show_default=True, help="s from a step to the frame nearest to it, at most.")
+@click.option("--joint-gap", default=0.25, show_default=True, help="s between two joint states, at most.")
+def bag(bags: tuple[Path, ...], folder: Path, robot: str, camera: str, source: str, environment: str,
+        frame_tolerance: float, joint_gap: float) -> None:  # fmt: skip
+    """Convert rosbag2 recordings to shards in FOLDER, one episode each: BAGS are bags or folders of bags.
+
+    The goal of an episode is its last frame. Can be interrupted and started again; recordings that FOLDER has already are left alone.
+    """
+    from act2goal_ros.control.robot import RobotConfig, RobotError
+    from act2goal_ros.data.bag import BagError
+    from act2goal_ros.data.messages import find_recordings
+    from act2goal_ros.learning.bags import BagOptions, episode_of_bag
+    from act2goal_ros.learning.convert import Source
+
+    grid = _grid(frame_tolerance, joint_gap)
+    try:
+        options = BagOptions(robot=RobotConfig.load(robot), camera=camera, command=source, environment=environment, step=grid.step)
+        found = list(dict.fromkeys(path.resolve() for given in bags for path in find_recordings(given)))
+    except (RobotError, BagError) as error:
+        raise click.ClickException(str(error)) from error
+    sources = (Source(str(path), partial(episode_of_bag, path, options, grid), path) for path in found)
+    _convert(sources, len(found), folder)
+
+
+@command.command()
+@click.argument("dataset", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=FOLDER)
+@ROBOT
+@click.option("--state", default="observation.state", show_default=True, help="Feature with joints and gripper.")
+@click.option("--action", default="action", show_default=True, help="Feature with their commands.")
+@click.option("--camera", default="", help="Feature with pictures; default: the only one.")
+@click.option("--joints", default="", help="Names of the joints' components in the robot's order, with commas; default: the robot's.")
+@click.option("--gripper", default="gripper", show_default=True, help="Name of the gripper's component.")
+@click.option("--gripper-range", nargs=2, type=float, default=(0.0, 1.0), show_default=True, help="Its values: open, closed.")
+@click.option("--degrees", is_flag=True, help="Joints are in degrees.")
+@click.option("--environment", default="", help="What to call the episodes; default: their task.")
+def lerobot(dataset: Path, folder: Path, robot: str, state: str, action: str, camera: str, joints: str, gripper: str,
+            gripper_range: tuple[float, float], degrees: bool, environment: str) -> None:  # fmt: skip
+    """Convert the LeRobot data set (v3) in folder DATASET to shards in FOLDER, at the model's rate.
+
+    Can be interrupted and started again; episodes that FOLDER has already are left alone.
+    """
+    from act2goal_ros.control.robot import RobotConfig, RobotError
+    from act2goal_ros.data.lerobot import LeRobotError
+    from act2goal_ros.learning.convert import Source
+    from act2goal_ros.learning.lerobot import LeRobotOptions, LeRobotSource
+
+    if gripper_range[0] == gripper_range[1]:
+        raise click.UsageError(f"--gripper-range: open and closed are both {gripper_range[0]:g}")
+    try:
+        options = LeRobotOptions(
+            robot=RobotConfig.load(robot), state=state, action=action, camera=camera, joints=tuple(filter(None, joints.split(","))),
+            gripper=gripper, gripper_open=gripper_range[0], gripper_closed=gripper_range[1], degrees=degrees, environment=environment,
+        )  # fmt: skip
+        made = LeRobotSource(dataset, options)
+        entries = made.data.episodes()
+    except (RobotError, LeRobotError) as error:
+        raise click.ClickException(str(error)) from error
+    grid = _grid(0.5 / made.data.fps, 1.5 / made.data.fps)
+    sources = (Source(made.name(e), partial(made.episode, e, grid), dataset, e.number) for e in entries)
+    _convert(sources, len(entries), folder)
+
+
+@command.command("export-lerobot")
+@click.argument("shards", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=FOLDER)
+@click.option("--fps", default=20, show_default=True, help="Rows a second: 20, every other with the picture of the one before, or 10.")
+@click.option("--task", default="", help="Of all episodes; default: their environment.")
+@click.option("--robot-type", default="ur5e_sim", show_default=True)
+@click.option("--codec", default="av1", show_default=True, type=click.Choice(["av1", "h264"]))
+def export_lerobot(shards: Path, folder: Path, fps: int, task: str, robot_type: str, codec: str) -> None:
+    """Write the episodes of SHARDS to FOLDER as a LeRobot data set (v3). Can be interrupted and started again."""
+    from act2goal_ros.data.lerobot import LeRobotError
+    from act2goal_ros.data.video import VideoError
+    from act2goal_ros.learning.checks import load_episodes, report
+    from act2goal_ros.learning.dataset import DatasetError
+    from act2goal_ros.learning.lerobot import ExportOptions, export
+    from act2goal_ros.model.config import PRESETS
+
+    config = PRESETS["tiny"]
+    try:
+        loaded = load_episodes(shards, config)
+        written = export(loaded, folder, config, ExportOptions(fps=fps, task=task, robot=robot_type, codec=codec))
+        *_, writer = tqdm(written, total=len(loaded.shards), unit="shard")
+    except (DatasetError, LeRobotError, VideoError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    for line in report(loaded.skipped):
+        click.echo(line, err=True)
+    click.echo(f"{writer.episodes} episodes, {writer.rows} rows at {fps} Hz, in {folder}")
+
+
+@command.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def check(folder: Path) -> None:
+    """Say what the shards in FOLDER hold: episodes, steps and hours by environment, and what is skipped and why."""
+    from act2goal_ros.learning.checks import load_episodes, report
+    from act2goal_ros.learning.dataset import DatasetError
+    from act2goal_ros.model.config import PRESETS
+
+    config = PRESETS["tiny"]
+    try:
+        loaded = load_episodes(folder, config)
+    except DatasetError as error:
+        raise click.ClickException(str(error)) from error
+    episodes, steps, labelled = Counter[str](), Counter[str](), Counter[str]()
+    for episode in (episode for group in loaded.by_shard for episode in group):
+        episodes[episode.environment] += 1
+        steps[episode.environment] += len(episode)
+        labelled[episode.environment] += episode.labelled
+    click.echo(f"{'environment':<24} episodes  with labels     steps   hours")
+    for name in sorted(episodes):
+        hours = steps[name] * config.step / 3600
+        click.echo(f"{name:<24} {episodes[name]:8d} {labelled[name]:12d} {steps[name]:9d} {hours:7.2f}")
+    hours = steps.total() * config.step / 3600
+    click.echo(f"{'all':<24} {episodes.total():8d} {labelled.total():12d} {steps.total():9d} {hours:7.2f}")
+    click.echo(f"{len(loaded.shards)} shards; {len(loaded.skipped)} shards or episodes skipped")
+    for line in report(loaded.skipped, most=1000):
+        click.echo(line)
+
+
+def _grid(frame_tolerance: float, joint_gap: float) -> "Grid":
+    from act2goal_ros.learning.resample import Grid
+    from act2goal_ros.model.config import PRESETS
+
+    config = PRESETS["tiny"]
+    return Grid(step=config.step, size=config.camera_size, frame_tolerance=frame_tolerance, joint_gap=joint_gap)
+
+
+def _convert(sources: "Iterable[Source]", count: int, folder: Path) -> None:
+    """Converts with a progress bar and names what was skipped; an error when FOLDER has nothing in the end."""
+    from act2goal_ros.learning.checks import report
+    from act2goal_ros.learning.convert import Conversion, convert
+    from act2goal_ros.learning.dataset import DatasetError
+    from act2goal_ros.model.config import PRESETS
+
+    done = Conversion()
+    try:
+        with tqdm(total=count, unit="episode") as bar:
+            for done in convert(sources, folder, PRESETS["tiny"]):
+                bar.update()
+                bar.set_postfix(skipped=len(done.skipped))
+    except DatasetError as error:
+        raise click.ClickException(str(error)) from error
+    for line in report(done.skipped, most=1000):
+        click.echo(line, err=True)
+    click.echo(f"{done.made} episodes made, {done.known} were there, {len(done.skipped)} skipped; in {folder}")
+    if not done.made + done.known:
+        raise click.ClickException(f"0 of {count} recordings gave an episode")
+
+
 @cache
-def _recorder(environment: str, policy: Path | None, randomised: float) -> "Recorder":
+def _recorder(environment: str, policy: Path | None, size: int, randomised: float) -> "Recorder":
     """This worker's recorder: building the scene takes seconds."""
     from act2goal_ros.learning.simulate import PolicyDriver, Recorder
     from act2goal_ros.serving.bundle import ModelBundle
     from act2goal_ros.sim.arm import SimulatedArm
 
     driver = PolicyDriver(ModelBundle.load(policy)) if policy else None
-    return Recorder(SimulatedArm(free_task(environment)), driver=driver, randomised=randomised)
+    return Recorder(SimulatedArm(free_task(environment), size), driver=driver, randomised=randomised)

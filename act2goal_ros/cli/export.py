@@ -26,12 +26,13 @@ def command(
     levels: bool,
 ) -> None:
     """Write the networks of RUN to FOLDER as ONNX, each checked against torch, with a manifest."""
-    from act2goal_ros.learning.system import System, load
+    from act2goal_ros.learning.checkpoint import load
+    from act2goal_ros.learning.presets import build_system
     from act2goal_ros.model.config import ModelConfig
     from act2goal_ros.serving.export import export
 
     state = load(run / f"{part}.pt")
-    system = System(ModelConfig.from_dict(state["config"] | ({"flow_steps": flow_steps} if flow_steps else {})))
+    system = build_system(ModelConfig.from_dict(state["config"] | ({"flow_steps": flow_steps} if flow_steps else {})))
     system.load_state_dict(state["average"])
     description = {"name": name, "robots": list(robots), "training": {"part": part, "steps": state["steps"],
                    "minutes": round(state["elapsed"] / 60, 1)}}

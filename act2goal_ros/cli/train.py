@@ -1,29 +1,58 @@
 """`act2goal train`: trains the models on recorded episodes."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from act2goal_ros.model.msth import SPACINGS
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from act2goal_ros.learning.fit import Cadence
+    from act2goal_ros.learning.schedule import Schedule
+    from act2goal_ros.learning.system import System
+
+Number = TypeVar("Number", int, float)
+PARTS = ("autoencoder", "stage1", "stage2", "distilled")
+RATES = {"autoencoder": 2e-3, "stage1": 8e-4, "stage2": 2e-4, "distilled": 4e-4}
+AUTOENCODER_BATCH = 32  # pictures
+
 
 @click.command()
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--part", type=click.Choice(["autoencoder", "stage1", "stage2", "distilled", "all"]), default="all", show_default=True,
+@click.argument("run", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--part", type=click.Choice([*PARTS, "all"]), default="all", show_default=True,
               help="distilled: the actions of --start-from in fewer flow steps.")
 @click.option("--autoencoder-minutes", default=10.0, show_default=True)
 @click.option("--stage1-minutes", default=60.0, show_default=True, help="World model and expert together.")
 @click.option("--stage2-minutes", default=15.0, show_default=True, help="The action loss alone, end to end.")
 @click.option("--distilled-minutes", default=30.0, show_default=True)
+@click.option("--steps", multiple=True, metavar="[PART=]N",
+              help="Steps instead of minutes, of one part or of all: the same seed then gives the same curve.")
 @click.option("--flow-steps", default=1, show_default=True, help="Of the distilled part.")
 @click.option("--teacher-steps", default=6, show_default=True, help="Flow steps whose result it learns.")
-@click.option("--batch", default=12, show_default=True, help="Plans a step; each is seen from six live frames.")
+@click.option("--batch", default=12, show_default=True, help="Plans a step, all processes together; each is seen from six live frames.")
+@click.option("--accumulate", default=1, show_default=True, help="Parts a process computes its plans of a step in: needs less memory.")
+@click.option("--recipe", type=click.Choice(["shipped", "paper"]), default="shipped", show_default=True,
+              help="Weights of the losses; paper: L_v + 0.1 L_a, then L_a.")
+@click.option("--weight", multiple=True, metavar="LOSS=W", help="Another weight of one loss: video, action, distance, cube, target.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="auto: cuda if there is one.")
+@click.option("--processes", default=1, show_default=True, help="One for each GPU, or several on CPUs; they share each step's plans.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="bf16: of activations only.")
+@click.option("--check-steps", default=500, show_default=True, help="Between held-out losses and pictures.")
 @click.option("--start-from", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Checkpoint whose weights to start from.")
-@click.option("--spacing", default="paper", show_default=True, type=click.Choice(SPACINGS), help="Of the imagined frames (MSTH).")
-@click.option("--threads", default=1, show_default=True)
+@click.option("--spacing", type=click.Choice(SPACINGS), help="Of the imagined frames (MSTH); default: the preset's.")
+@click.option("--threads", default=1, show_default=True, help="Of each process.")
 @click.option("--seed", default=0, show_default=True)
+@click.option("--preset", default="tiny", show_default=True, help="tiny: two CPU cores; base: one GPU; paper: LTX-Video's layout.")
+@click.option("--pretrained", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Folder with LTX-Video's or Genie Envisioner's weights, for --preset paper.")
+@click.option("--views", type=click.IntRange(1, 8), help="Cameras, their pictures one above the other; default: the preset's.")
 def command(
     data: Path,
     run: Path,
@@ -32,50 +61,154 @@ def command(
     stage1_minutes: float,
     stage2_minutes: float,
     distilled_minutes: float,
+    steps: tuple[str, ...],
     flow_steps: int,
     teacher_steps: int,
     batch: int,
+    accumulate: int,
+    recipe: str,
+    weight: tuple[str, ...],
+    device: str,
+    processes: int,
+    precision: str,
+    check_steps: int,
     start_from: Path | None,
-    spacing: str,
+    spacing: str | None,
     threads: int,
     seed: int,
+    preset: str,
+    pretrained: Path | None,
+    views: int | None,
 ) -> None:
     """Train on the episodes in DATA, with checkpoints in RUN; started again, it goes on where it was."""
-    import torch
-
-    from act2goal_ros.learning import train
-    from act2goal_ros.learning.batches import Episodes
-    from act2goal_ros.learning.distill import Student
-    from act2goal_ros.learning.system import System, load
-    from act2goal_ros.model.config import PRESETS
+    from act2goal_ros.learning.checkpoint import CannotWriteError, CheckpointError
+    from act2goal_ros.learning.dataset import DatasetError
+    from act2goal_ros.learning.devices import make_fabric
+    from act2goal_ros.learning.fit import Cadence
+    from act2goal_ros.learning.schedule import Schedule, TrainingError
 
     if part == "distilled" and start_from is None:
         raise click.UsageError("--part distilled needs --start-from, the checkpoint it learns from")
-    torch.set_num_threads(threads)
-    config, episodes = replace(PRESETS["tiny"], spacing=spacing), Episodes(data)
-    system = System(config)
-    if not (run / "autoencoder.pt").exists():
-        schedule = train.Schedule(minutes=autoencoder_minutes, learning_rate=2e-3, batch=32, seed=seed)
-        train.train_autoencoder(episodes, config, run, schedule)
-    if part == "autoencoder":
-        return
-    system.autoencoder.load_state_dict(load(run / "autoencoder.pt")["model"])
-    train.encode_all(episodes, system.autoencoder, config, run.name)
-    train.prepare(system, episodes)
-    if start_from:
-        missing = system.load_state_dict(load(start_from)["average"], strict=False).missing_keys
-        click.echo(f"starts from {start_from}; new there: {', '.join(missing) or 'nothing'}")
-    if part == "distilled":
-        schedule = train.Schedule(minutes=distilled_minutes, batch=batch, seed=seed, learning_rate=4e-4)
-        system.expert.config = replace(config, flow_steps=teacher_steps)
-        train.train_system(episodes, Student(system, flow_steps), run, schedule, {"action": 1.0}, part)
-        return
-    stages = {
-        "stage1": (train.Schedule(minutes=stage1_minutes, batch=batch, seed=seed), {"video": 0.5, "action": 1.0}),
-        "stage2": (train.Schedule(minutes=stage2_minutes, batch=batch, seed=seed, learning_rate=2e-4), {"video": 0.0, "action": 1.0}),
-    }
-    for name, (schedule, weights) in stages.items():
-        if part in (name, "all"):
-            extra = {"distance": 0.5, "cube": 0.3, "target": 0.3}
-            train.train_system(episodes, system, run, schedule, weights | extra, name)
-            train.sample_pictures(system, episodes, run / f"{name}.png")
+    minutes = dict(zip(PARTS, (autoencoder_minutes, stage1_minutes, stage2_minutes, distilled_minutes), strict=True))
+    counts, changes = _numbers(steps, int, "--steps"), _numbers(weight, float, "--weight")
+    if unknown := counts.keys() - {*PARTS, ""}:
+        raise click.UsageError(f"--steps of {', '.join(sorted(unknown))}: the parts are {', '.join(PARTS)}")
+    try:
+        schedules = {
+            name: Schedule(minutes=minutes[name], steps=counts.get(name, counts.get("")), learning_rate=RATES[name], seed=seed,
+                           batch=batch, parts=processes * accumulate)
+            for name in PARTS[1:]
+        }  # fmt: skip
+        pictures = -(-AUTOENCODER_BATCH // processes) * processes
+        schedules[PARTS[0]] = replace(schedules["stage1"], minutes=autoencoder_minutes, steps=counts.get(PARTS[0], counts.get("")),
+                                      learning_rate=RATES[PARTS[0]], batch=pictures, parts=processes)  # fmt: skip
+        fabric = make_fabric(device, processes, precision, threads)
+        plans = -(-batch // (processes * accumulate))
+        memory = (str(fabric.device), precision == "bf16")
+        build = partial(_open_preset, preset, part, plans, pretrained, views, *memory, click.echo, spacing)
+        train = _Run(data, run, build, fabric, schedules, Cadence(check_steps=check_steps), recipe, changes)
+        train.parts(part, start_from, flow_steps, teacher_steps)
+    except (CannotWriteError, CheckpointError, DatasetError, TrainingError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _open_preset(*arguments: Any) -> "System":
+    """As `open_preset`; what is wrong with preset, published weights or memory is told without a traceback."""
+    from act2goal_ros.learning.memory import TooLittleMemoryError
+    from act2goal_ros.learning.presets import open_preset
+
+    try:
+        return open_preset(*arguments)
+    except (ValueError, TooLittleMemoryError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+class _Run:
+    """One run on one data set: models, episodes, and the parts to train one after another."""
+
+    def __init__(
+        self,
+        data: Path,
+        folder: Path,
+        build: "Callable[[], System]",
+        fabric: "Fabric",
+        schedules: dict[str, "Schedule"],
+        cadence: "Cadence",
+        recipe: str,
+        changes: dict[str, float],
+    ) -> None:
+        from act2goal_ros.learning.batches import Episodes
+        from act2goal_ros.learning.checks import report
+        from act2goal_ros.learning.recipe import STAGES, weights
+        from act2goal_ros.learning.schedule import seeded
+
+        self.folder, self.fabric, self.schedules, self.cadence = folder, fabric, schedules, cadence
+        self.weights = {stage: weights(recipe, stage, changes) for stage in STAGES}
+        seeded(schedules["stage1"].seed, 0, 0)
+        self.system = build()  # says so if it does not fit into memory
+        self.config = self.system.config
+        self.episodes = Episodes(data, config=self.config)
+        for line in report(self.episodes.skipped):
+            click.echo(line, err=True)
+
+    def parts(self, part: str, start_from: Path | None, flow_steps: int, teacher_steps: int) -> None:
+        """Trains what was asked for; stage 2 alone goes on from the run's stage 1, if there is one."""
+        from act2goal_ros.learning.distill import Student
+        from act2goal_ros.learning.train import prepare
+
+        system = self.system
+        self._prepare_latents()
+        if part == "autoencoder":
+            return
+        prepare(system, self.episodes)
+        if start_from is None and part == "stage2" and (self.folder / "stage1.pt").exists():
+            start_from = self.folder / "stage1.pt"
+        if start_from is not None:
+            self._start_from(system, start_from)
+        if part == "distilled":
+            system.expert.config = replace(self.config, flow_steps=teacher_steps)
+            self._stage(Student(system.to(self.fabric.device), flow_steps), part)
+        for stage in ("stage1", "stage2"):
+            if part in (stage, "all"):
+                self._stage(system, stage)
+
+    def _prepare_latents(self) -> None:
+        """With the autoencoder, which is trained where that has not been done; one that is given sees pictures as it goes."""
+        from act2goal_ros.learning import train
+        from act2goal_ros.learning.checkpoint import load, load_weights
+
+        if self.config.architecture == "ltx":
+            from act2goal_ros.learning.ltx_system import show_pictures
+
+            show_pictures(self.episodes)
+            return
+        path = self.folder / "autoencoder.pt"
+        if not path.exists():
+            train.train_autoencoder(self.episodes, self.config, self.folder, self.schedules["autoencoder"], self.fabric, self.cadence)
+        state = load(path, "model")
+        load_weights(self.system.autoencoder, state["model"], state.get("config"), path)
+        train.encode_all(self.episodes, self.system.autoencoder, self.config, fabric=self.fabric)
+
+    def _start_from(self, system: "System", path: Path) -> None:
+        from act2goal_ros.learning.checkpoint import load, load_weights
+
+        state = load(path, "average")
+        missing = load_weights(system, state["average"], state.get("config"), path)
+        click.echo(f"starts from {path}; new there: {', '.join(missing) or 'nothing'}")
+
+    def _stage(self, system: "System", name: str) -> None:
+        from act2goal_ros.learning.train import train_system
+
+        train_system(self.episodes, system, self.folder, self.schedules[name], self.weights[name], name, self.fabric, self.cadence)
+
+
+def _numbers(texts: Sequence[str], kind: type[Number], option: str) -> dict[str, Number]:
+    """Values by name of an option given as NAME=VALUE, or as VALUE, whose name is then empty."""
+    found = {}
+    for text in texts:
+        name, _, value = text.rpartition("=")
+        try:
+            found[name] = kind(value)
+        except ValueError as error:
+            raise click.UsageError(f"{option} {text}: {value!r} is no {kind.__name__}") from error
+    return found

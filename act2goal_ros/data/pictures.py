@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,14 @@ Rgb = npt.NDArray[np.uint8]
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 SMALLEST, LARGEST = 16, 8192  # pixels a side
 ASPECT = 0.02  # by which width / height may differ from what is needed
+# encoding: (channels, order of R, G, B within them)
+ENCODINGS: dict[str, tuple[int, tuple[int, int, int]]] = {
+    "rgb8": (3, (0, 1, 2)),
+    "bgr8": (3, (2, 1, 0)),
+    "rgba8": (4, (0, 1, 2)),
+    "bgra8": (4, (2, 1, 0)),
+    "mono8": (1, (0, 0, 0)),
+}
 
 
 class ImageError(ValueError):
@@ -89,6 +98,29 @@ def decode(content: bytes) -> Rgb:
     except (OSError, SyntaxError, EOFError) as error:
         raise ImageError(f"truncated or damaged image of {len(content)} bytes: {error}") from error
     return rgb
+
+
+def to_rgb(message: Any) -> Rgb:
+    """The picture of a sensor_msgs/Image, of rclpy or of a recording, (H, W, 3) uint8 RGB; a view of the message's memory where
+    the encoding is rgb8 without padding.
+
+    Raises ImageError for an encoding, size, row length or amount of data that does not fit.
+    """
+    if message.encoding not in ENCODINGS:
+        raise ImageError(f"encoding '{message.encoding}' is none of {', '.join(ENCODINGS)}")
+    channels, order = ENCODINGS[message.encoding]
+    height, width, step = message.height, message.width, message.step
+    check_size(width, height)
+    if step < width * channels:
+        raise ImageError(f"step {step} bytes is less than width {width} × {channels} bytes of {message.encoding}")
+    if len(message.data) != step * height:
+        raise ImageError(f"{len(message.data)} bytes of data, expected step {step} × height {height} = {step * height}")
+    pixels = (
+        np.frombuffer(message.data, np.uint8)
+        .reshape(height, step)[:, : width * channels]
+        .reshape(height, width, channels)
+    )
+    return pixels if message.encoding == "rgb8" else np.ascontiguousarray(pixels[:, :, order])
 
 
 def shrink(rgb: Rgb, largest: int) -> Rgb:

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from act2goal_ros.learning.dataset import DatasetError, Episode, read_shard, shards
-from act2goal_ros.model.config import ModelConfig
+from act2goal_ros.learning.checks import load_episodes
+from act2goal_ros.learning.dataset import DatasetError, Episode
+from act2goal_ros.model.config import PRESETS, ModelConfig
 from act2goal_ros.model.msth import frame_offsets, select
 
 HOLD_STEPS = 16  # at rest at the end of an episode (learning/simulate.py)
@@ -46,19 +47,19 @@ class Batch:
 
 
 class Episodes:
-    """All episodes of a data set, with the latents of their frames once they are known."""
+    """All usable episodes of a data set, with the latents of their frames once they are known; `skipped` are the others."""
 
-    def __init__(self, folder: Path, limit: int | None = None) -> None:
-        self.shards = shards(folder)[:limit]
-        self.by_shard = [list(read_shard(shard)) for shard in self.shards]
+    def __init__(self, folder: Path, limit: int | None = None, config: ModelConfig = PRESETS["tiny"]) -> None:
+        loaded = load_episodes(folder, config, limit)
+        self.shards, self.by_shard, self.skipped = loaded.shards, loaded.by_shard, loaded.skipped
         self.all: list[Episode] = [episode for shard in self.by_shard for episode in shard]
         self.arrivals = [arrival(episode) for episode in self.all]
         self.latents: list[np.ndarray] = []
-        if not self.all:
-            raise DatasetError(f"{folder}: 0 episodes, at least 1 needed")
 
     def split(self, held_out: float = 0.03) -> tuple[list[int], list[int]]:
         """Indices of training and of held-out episodes (the last ones)."""
+        if len(self.all) < 2:
+            raise DatasetError(f"{len(self.all)} usable episode, at least 2 needed: one to learn from and one held out")
         count = max(1, round(len(self.all) * held_out))
         return list(range(len(self.all) - count)), list(range(len(self.all) - count, len(self.all)))
 
@@ -92,7 +93,10 @@ class Sampler:
         self._generator = np.random.default_rng(seed)
         starts = [(e, s, self._weight(episodes.all[e], s)) for e in among for s in range(0, len(episodes.all[e]) - 4, 2)]
         self._starts = np.array([(e, s) for e, s, _ in starts])
-        self._probability = np.cumsum(_balanced(np.array([w for _, _, w in starts]), [episodes.all[e].environment for e, _, _ in starts]))
+        weights = np.array([w for _, _, w in starts])
+        if not weights.sum() > 0:
+            raise DatasetError(f"every step of {len(among)} episodes is disturbed: at least one must be learnt from")
+        self._probability = np.cumsum(_balanced(weights, [episodes.all[e].environment for e, _, _ in starts]))
 
     @staticmethod
     def _weight(episode: Episode, step: int) -> float:
@@ -104,7 +108,9 @@ class Sampler:
         gripper = episode.command[soon, -1]
         return (NEAR_WEIGHT if gripper.min() < 0.5 < gripper.max() else 1.0) * useful
 
-    def batch(self, plans: int) -> Batch:
+    def batch(self, plans: int, generator: np.random.Generator | None = None) -> Batch:
+        """So many plans; with a generator they follow from it alone, not from what was drawn before."""
+        self._generator = generator or self._generator
         chosen = np.searchsorted(self._probability, self._generator.random(plans))
         rows = [self._plan(*self._starts[i]) for i in np.minimum(chosen, len(self._starts) - 1)]
         return Batch(**{f.name: torch.from_numpy(np.concatenate([row[f.name] for row in rows])) for f in fields(Batch)
@@ -172,8 +178,9 @@ class Sampler:
 
 def _balanced(weights: np.ndarray, environments: list[str]) -> np.ndarray:
     """(N,) weights scaled so that every environment has the same share of 1."""
-    names, numbers = np.unique(environments, return_inverse=True)
-    return weights / np.bincount(numbers, weights)[numbers] / len(names)
+    _, numbers = np.unique(environments, return_inverse=True)
+    sums = np.bincount(numbers, weights)
+    return weights / np.where(sums > 0, sums, 1.0)[numbers] / np.count_nonzero(sums)
 
 
 def action_scales(episodes: Episodes, among: list[int], config: ModelConfig, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +191,7 @@ def action_scales(episodes: Episodes, among: list[int], config: ModelConfig, see
         episode = episodes.all[i]
         for now in generator.integers(0, len(episode) - HOLD_STEPS, 8):
             steps = np.minimum(now + np.arange(1, config.chunk_steps + 1), len(episode) - 1)
-            far = np.minimum(now + np.array([30, 45, 60]), len(episode) - 1)[: config.distal_frames]
+            far = np.minimum(now + config.chunk_steps + np.linspace(14, 44, config.distal_frames).astype(int), len(episode) - 1)
             relative.append(episode.command[np.concatenate([steps, far])][:, :-1] - episode.joints[now])
             velocities.append(episode.velocities[now])
     joints = np.maximum(np.std(relative, 0), 0.02)

@@ -1,15 +1,20 @@
 """Episodes on disk: a folder of shards, a shard a folder of arrays that are memory-mapped when read."""
 
+import errno
 import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 ARRAYS = ("frames", "joints", "velocities", "gripper", "command", "disturbed", "cube")
 FORMAT = 2  # of a shard; in 1, of single cubes only, an episode had one target and no milestones
+MB = 1e6
+SPARE = 1_000_000  # bytes beside the arrays: their headers and the index
+NOT_THE_SHARD = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # what says nothing about the file that was to be opened
 
 
 class DatasetError(ValueError):
@@ -24,7 +29,9 @@ class Episode:
     command (T, J + 1): the set-point in force at the step, joints and gripper; disturbed (T,): the command that led to this
     step was not the expert's. Simulator labels, for training only: cube (T, 3) m, the object handled now or next (a cube, a
     handle, a button's top), and target (T, 3) m, where it is to be; milestones: the steps, in order, at which one object of
-    several was done and the gripper away from it.
+    several was done and the gripper away from it. Recordings without a simulator have no labels: cube and target are NaN there,
+    and what is not finite has no weight in training. joint_names: in the order of the columns, empty where unknown. source: the
+    recording it was made from, empty for the simulator.
     """
 
     frames: np.ndarray
@@ -37,6 +44,8 @@ class Episode:
     target: np.ndarray
     environment: str = "cube-single"
     milestones: tuple[int, ...] = ()
+    joint_names: tuple[str, ...] = ()
+    source: str = ""
 
     @classmethod
     def from_steps(
@@ -48,7 +57,7 @@ class Episode:
     ) -> "Episode":
         """Of one row for every step; `target` (T, 3), or (3,) for all steps."""
         frames = np.stack([step["frame"] for step in steps if "frame" in step])
-        columns = {name: np.stack([step[name] for step in steps]) for name in ARRAYS if name != "frames"}
+        columns: dict[str, Any] = {name: np.stack([step[name] for step in steps]) for name in ARRAYS if name != "frames"}
         columns = {name: array if array.dtype == bool else array.astype(np.float32) for name, array in columns.items()}
         targets = np.broadcast_to(np.asarray(target, np.float32), (len(steps), 3))
         return cls(frames=frames, target=targets, environment=environment, milestones=tuple(milestones), **columns)
@@ -57,54 +66,105 @@ class Episode:
         return len(self.joints)
 
     @property
+    def labelled(self) -> bool:
+        """Whether it has labels of a simulator."""
+        return bool(np.isfinite(self.cube).any())
+
+    @property
     def stride(self) -> int:
         """Steps between frames."""
         return -(-len(self.joints) // len(self.frames))
 
 
 def write_shard(folder: Path, episodes: Sequence[Episode]) -> None:
-    """Writes the episodes as one shard; the folder appears complete or not at all."""
+    """Writes the episodes as one shard; the folder appears complete or not at all.
+
+    Raises DatasetError with the bytes needed and free when the disk has no room or refuses, and leaves nothing behind.
+    """
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name in (*ARRAYS, "target"):
-        np.save(temporary / f"{name}.npy", np.concatenate([getattr(episode, name) for episode in episodes]))
-    index = {
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    needed = sum(getattr(e, name).nbytes for e in episodes for name in (*ARRAYS, "target")) + SPARE
+    free = shutil.disk_usage(folder.parent).free
+    if free < needed:
+        raise DatasetError(f"shard {folder} needs {needed / MB:.1f} MB, {free / MB:.1f} MB are free on the disk")
+    try:
+        temporary.mkdir()
+        for name in (*ARRAYS, "target"):
+            np.save(temporary / f"{name}.npy", np.concatenate([getattr(episode, name) for episode in episodes]))
+        (temporary / "index.json").write_text(json.dumps(_index_of(episodes)))
+        temporary.rename(folder)
+    except OSError as error:
+        free = shutil.disk_usage(folder.parent).free
+        reason = f"{error.strerror or error}; it needs {needed / MB:.1f} MB, {free / MB:.1f} MB are free on the disk"
+        raise DatasetError(f"shard {folder} cannot be written: {reason}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _index_of(episodes: Sequence[Episode]) -> dict[str, Any]:
+    return {
         "format": FORMAT,
         "steps": [len(e) for e in episodes],
         "frames": [len(e.frames) for e in episodes],
         "environments": [e.environment for e in episodes],
         "milestones": [e.milestones for e in episodes],
+        "joint_names": [e.joint_names for e in episodes],
+        "sources": [e.source for e in episodes],
     }
-    (temporary / "index.json").write_text(json.dumps(index))
-    temporary.rename(folder)
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The index of a shard, complete. Raises DatasetError naming the shard."""
+    try:
+        index = json.loads((folder / "index.json").read_text())
+        version, count = index.get("format", 1), len(index["steps"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DatasetError(f"shard {folder} cannot be read: index.json: {type(error).__name__}: {error}") from error
+    if version not in (1, FORMAT):
+        raise DatasetError(f"shard {folder} has format {version}, this version reads 1 and {FORMAT}")
+    absent = {"environments": "cube-single", "milestones": (), "joint_names": (), "sources": ""}
+    complete = {"format": 1} | {name: [value] * count for name, value in absent.items()} | index
+    for name in ("frames", *absent):
+        if len(complete.get(name, ())) != count:
+            raise DatasetError(f"shard {folder}: its index has {len(complete.get(name, ()))} {name} for {count} episodes")
+    return complete
 
 
 def read_shard(folder: Path) -> Iterator[Episode]:
-    """The episodes of a shard; arrays are views into memory-mapped files."""
-    try:
-        index = json.loads((folder / "index.json").read_text())
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in (*ARRAYS, "target")}
-    except (OSError, ValueError, EOFError) as error:
-        raise DatasetError(f"shard {folder} cannot be read: {error}") from error
-    if index.get("format", 1) not in (1, FORMAT):
-        raise DatasetError(f"shard {folder} has format {index['format']}, this version reads 1 and {FORMAT}")
-    if index.get("format", 1) == 1:
+    """The episodes of a shard; arrays are views into memory-mapped files. Raises DatasetError naming the shard."""
+    index = read_index(folder)
+    arrays = _open_arrays(folder)
+    if index["format"] == 1:
         arrays["target"] = _repeated(arrays["target"], index["steps"])
     for name, array in arrays.items():
         expected = sum(index["frames" if name == "frames" else "steps"])
-        if len(array) != expected:
-            raise DatasetError(f"shard {folder}: {name} has {len(array)} rows, its index says {expected}")
+        if array.ndim == 0 or len(array) != expected:
+            raise DatasetError(f"shard {folder}: {name} has {len(array) if array.ndim else 0} rows, its index says {expected}")
     step = frame = 0
     for number, (steps, frames) in enumerate(zip(index["steps"], index["frames"], strict=True)):
         rows = {name: array[step : step + steps] for name, array in arrays.items() if name != "frames"}
         yield Episode(
             frames=arrays["frames"][frame : frame + frames],
-            environment=index["environments"][number] if "environments" in index else "cube-single",
-            milestones=tuple(index["milestones"][number]) if "milestones" in index else (),
+            environment=index["environments"][number],
+            milestones=tuple(index["milestones"][number]),
+            joint_names=tuple(index["joint_names"][number]),
+            source=index["sources"][number],
             **rows,
         )
         step, frame = step + steps, frame + frames
+
+
+def _open_arrays(folder: Path) -> dict[str, np.ndarray]:
+    arrays = {}
+    for name in (*ARRAYS, "target"):
+        try:
+            arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            if isinstance(error, OSError) and error.errno in NOT_THE_SHARD:
+                raise
+            raise DatasetError(f"shard {folder} cannot be read: {name}.npy: {error}") from error
+    return arrays
 
 
 def _repeated(targets: np.ndarray, steps: list[int]) -> np.ndarray:

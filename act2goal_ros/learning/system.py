@@ -1,14 +1,12 @@
 """All networks together, and what they are trained to do."""
 
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from act2goal_ros.learning.augment import relight
 from act2goal_ros.learning.batches import Batch
+from act2goal_ros.learning.checkpoint import load as load  # which callers take from here
 from act2goal_ros.model.autoencoder import Autoencoder
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.expert import ActionExpert, Context
@@ -29,8 +27,17 @@ class System(nn.Module):
         self.distance = TemporalDistance(config)
         self.expert = ActionExpert(config)
 
+    def encoded(self, batch: Batch) -> Batch:
+        """A sampler's batch with latents where it has pictures; here it has latents."""
+        return batch
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """A plan's latent frames (F, C, H, W) → pictures of its frames, about 0 .. 1."""
+        return self.autoencoder.decode(latents)
+
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """`video` and `action` (flow matching), `distance`, `cube`, `target`; each a scalar."""
+        batch = self.encoded(batch)
         level = torch.where(torch.rand(len(batch.goal)) < PURE_NOISE, torch.ones(()), torch.rand(len(batch.goal)))
         noise = torch.randn_like(batch.future)
         mix = level.view(-1, 1, 1, 1, 1)
@@ -48,8 +55,8 @@ class System(nn.Module):
             "video": video,
             "action": action,
             "distance": functional.smooth_l1_loss(arrival, expected, beta=0.1),
-            "cube": 10 * (context.found - batch.cube).abs().mean(),
-            "target": 10 * (context.target - batch.target).abs().mean(),
+            "cube": 10 * labelled_error(context.found, batch.cube),
+            "target": 10 * labelled_error(context.target, batch.target),
         }
 
     def _action_loss(self, batch: Batch, features: Tensor, level: Tensor, views: int) -> tuple[Tensor, Context]:
@@ -68,14 +75,7 @@ class System(nn.Module):
         return (weight * error).sum() / (weight.sum() * clean.shape[-1]).clamp(min=1.0), context
 
 
-def save(path: Path, state: dict[str, object]) -> None:
-    """Writes a checkpoint so that either the old or the new one is there, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)
-
-
-def load(path: Path) -> dict[str, Any]:
-    """A checkpoint's tensors and plain values; nothing in it is executed."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+def labelled_error(found: Tensor, label: Tensor) -> Tensor:
+    """Mean absolute error over the labels that are known: NaN, of recordings without a simulator, has weight 0."""
+    known = label.isfinite()
+    return ((found - label.nan_to_num()).abs() * known).sum() / known.sum().clamp(min=1)

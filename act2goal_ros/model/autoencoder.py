@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from act2goal_ros.model.config import ModelConfig
-from act2goal_ros.model.layers import ResidualConv
+from act2goal_ros.model.layers import ResidualConv, join_views, split_views
 
 
 class Autoencoder(nn.Module):
-    """(B, 3, 64, 64) in 0 .. 1 ↔ (B, 8, 8, 8) with about unit variance."""
+    """(B, 3, 64, 64) in 0 .. 1 ↔ (B, 8, 8, 8) with about unit variance; sizes are those of `tiny`. Each view by itself."""
 
     mean: Tensor
     deviation: Tensor
@@ -16,6 +16,7 @@ class Autoencoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         w, c = config.autoencoder_width, config.latent_channels
+        self.views = config.views
         self.encoder = nn.Sequential(
             nn.PixelUnshuffle(4),
             nn.Conv2d(48, 2 * w, 3, 1, 1),
@@ -44,11 +45,13 @@ class Autoencoder(nn.Module):
 
     def encode(self, pictures: Tensor) -> Tensor:
         """(B, 3, 64, 64) in 0 .. 1 → normalised latents."""
-        return (self.encoder(pictures - 0.5) - self.mean) / self.deviation
+        latents = (self.encoder(split_views(pictures, self.views) - 0.5) - self.mean) / self.deviation
+        return join_views(latents, self.views)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents → (B, 3, 64, 64), about 0 .. 1."""
-        return self.decoder(latents * self.deviation + self.mean) + 0.5
+        pictures = self.decoder(split_views(latents, self.views) * self.deviation + self.mean) + 0.5
+        return join_views(pictures, self.views)
 
     def forward(self, pictures: Tensor, noise: float = 0.0) -> Tensor:
         """Reconstruction; latent noise in units of the deviation makes the latent space smooth."""

@@ -8,6 +8,8 @@ from act2goal_ros.model.msth import SPACINGS
 # Layers of each block of the action expert that an adapter may change; plan keys stay as they are, so a swap recomputes nothing.
 LORA_LAYERS = ("qkv", "out", "query", "cross_out", "mlp.0", "mlp.2")
 
+ARCHITECTURES = ("compact", "ltx")
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be; the message names the field, its value and the bound."""
@@ -15,8 +17,12 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Sizes and time grid of autoencoder, world model and action expert. Steps are of `step` seconds."""
+    """Sizes and time grid of autoencoder, world model and action expert. Steps are of `step` seconds.
 
+    Several views of one moment are one tall picture or latent, (C, views · height, width), the first view on top.
+    """
+
+    architecture: str = "compact"  # compact: model/world_model.py; ltx: LTX-Video's (model/ltx.py)
     # time grid
     step: float = 0.05
     chunk_steps: int = 16  # P, proximal actions
@@ -25,6 +31,8 @@ class ModelConfig:
     distal_frames: int = 3  # M
     spacing: str = "paper"
     # pictures
+    views: int = 1  # cameras
+    temporal_compression: int = 1  # frames in a latent, after the first of each clip: the dense frames are one, the distal ones too
     camera_size: int = 128
     image_size: int = 64  # of the autoencoder
     latent_channels: int = 8
@@ -62,6 +70,14 @@ class ModelConfig:
             raise ConfigError(f"dense_frames {self.dense_frames} do not cover chunk_steps {self.chunk_steps}")
         if self.spacing not in SPACINGS:
             raise ConfigError(f"spacing '{self.spacing}' is not one of {', '.join(SPACINGS)}")
+        for name in ("dense_frames", "distal_frames"):
+            if (getattr(self, name) - 1) % self.temporal_compression:
+                raise ConfigError(f"{name} {getattr(self, name)} is not 1 more than a multiple of "
+                                  f"temporal_compression {self.temporal_compression}")  # fmt: skip
+        if self.architecture not in ARCHITECTURES:
+            raise ConfigError(f"architecture '{self.architecture}' is not one of {', '.join(ARCHITECTURES)}")
+        if self.views < 1:
+            raise ConfigError(f"views is {self.views}, at least 1 is needed")
         if len(self.joint_names) != self.joints:
             raise ConfigError(f"{len(self.joint_names)} joint_names for {self.joints} joints")
 
@@ -71,9 +87,31 @@ class ModelConfig:
         return self.dense_frames + self.distal_frames
 
     @property
+    def latent_frames(self) -> tuple[tuple[int, int], ...]:
+        """The first and the last of the plan's frames that each latent frame stands for."""
+        step, clips = self.temporal_compression, ((0, self.dense_frames), (self.dense_frames, self.frames))
+        return tuple(span for first, end in clips
+                     for span in ((first, first), *((at, at + step - 1) for at in range(first + 1, end, step))))  # fmt: skip
+
+    @property
+    def dense_latents(self) -> int:
+        """Latent frames of the dense frames; the others are of the distal ones."""
+        return 1 + (self.dense_frames - 1) // self.temporal_compression
+
+    @property
+    def picture_shape(self) -> tuple[int, int]:
+        """(height, width) of what the cameras see at one moment."""
+        return self.views * self.camera_size, self.camera_size
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, height, width) of one latent frame."""
+        return self.latent_channels, self.views * self.latent_size, self.latent_size
+
+    @property
     def tokens(self) -> int:
         """Tokens of one latent frame."""
-        return (self.latent_size // self.patch) ** 2
+        return self.views * (self.latent_size // self.patch) ** 2
 
     @property
     def action_size(self) -> int:
@@ -107,4 +145,40 @@ class ModelConfig:
         return cls(**{**values, "joint_names": tuple(values["joint_names"])} if "joint_names" in values else values)
 
 
-PRESETS = {"tiny": ModelConfig(latent_channels=16)}
+PRESETS = {
+    "tiny": ModelConfig(latent_channels=16),
+    "base": ModelConfig(
+        camera_size=224,
+        image_size=224,
+        latent_channels=16,
+        latent_size=28,
+        autoencoder_width=96,
+        blocks=16,
+        world_width=1024,
+        world_heads=16,
+        expert_width=384,
+        expert_heads=6,
+        live_width=48,
+    ),
+    # Act2Goal's numbers on Genie Envisioner's layout (AgibotTech/Genie-Envisioner, configs/ltx_model/policy_model.yaml)
+    "paper": ModelConfig(
+        architecture="ltx",
+        chunk_steps=54,
+        vision_stride=6,
+        dense_frames=9,
+        distal_frames=9,
+        views=3,
+        temporal_compression=8,
+        camera_size=256,
+        image_size=256,
+        latent_channels=128,
+        latent_size=8,
+        patch=1,
+        blocks=28,
+        world_width=2048,
+        world_heads=32,
+        expert_width=512,
+        expert_heads=16,
+        live_width=64,
+    ),
+}

@@ -57,14 +57,14 @@ class LiveEncoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         w = config.live_width
-        self.stem = nn.Sequential(nn.Conv2d(3, w, 7, 4, 3), ResidualConv(w), nn.SiLU(), nn.Conv2d(w, 2 * w, 3, 2, 1))
+        self.stem = nn.Sequential(nn.Conv2d(3, w, 7, 4, 3), nn.SiLU(), nn.Conv2d(w, 2 * w, 3, 2, 1))
         self.middle = nn.Sequential(ResidualConv(2 * w), nn.SiLU())
         self.points = nn.Conv2d(2 * w, 32, 1)
         self.deep = nn.Sequential(nn.Conv2d(2 * w, 4 * w, 3, 2, 1), ResidualConv(4 * w), nn.SiLU())
         self.out = nn.Conv2d(4 * w, config.expert_width, 2, 2)
-        side = torch.linspace(-1, 1, config.camera_size // 8)
-        self.register_buffer("grid", torch.stack(torch.meshgrid(side, side, indexing="xy"), -1).reshape(-1, 2))
-        self.position = nn.Parameter(0.02 * torch.randn(1, (config.camera_size // 32) ** 2, config.expert_width))
+        down, across = (torch.linspace(-1, 1, size // 8) for size in config.picture_shape)
+        self.register_buffer("grid", torch.stack(torch.meshgrid(across, down, indexing="xy"), -1).reshape(-1, 2))
+        self.position = nn.Parameter(0.02 * torch.randn(1, config.views * (config.camera_size // 32) ** 2, config.expert_width))
 
     def forward(self, pictures: Tensor) -> LiveTokens:
         middle = self.middle(self.stem(pictures - 0.5))
@@ -173,7 +173,7 @@ class ActionExpert(nn.Module):
     ) -> Context:
         """frame_mask (B, F) 1 = may be seen; frame_times (B, F) steps from now; joints (B, J) rad; velocities rad/s; gripper (B, 1)."""
         blocks, dense = self.config.blocks, torch.zeros_like(frame_times)
-        dense[:, : self.config.dense_frames] = 1.0
+        dense[:, : self.config.dense_latents] = 1.0
         time = self.frame_time(frame_times, dense, frame_times / 100.0).unsqueeze(2).unsqueeze(1)
         keys, values = plan[0] + time, plan[1] + time
         chain = self.kinematics(joints)

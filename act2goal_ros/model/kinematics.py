@@ -1,6 +1,7 @@
 """Where the flange is: forward kinematics as a layer without parameters."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -32,6 +33,13 @@ class Chain(NamedTuple):
     jacobian: Tensor
 
 
+def in_full_precision(like: Tensor) -> AbstractContextManager[object]:
+    """Switches autocast off, if it is on: in bfloat16 the tool's place is known to 2 to 7 mm only."""
+    kind = like.device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
+
+
 class ForwardKinematics(nn.Module):
     """Where the tool is, and which joint motion moves it along a straight line."""
 
@@ -46,6 +54,10 @@ class ForwardKinematics(nn.Module):
 
     def forward(self, joints: Tensor) -> Chain:
         """Joints (B, 6) rad → where the links are."""
+        with in_full_precision(joints):
+            return self._chain(joints)
+
+    def _chain(self, joints: Tensor) -> Chain:
         angle = joints.unsqueeze(-1).unsqueeze(-1)
         links = self.fixed + angle.cos() * self.cosine + angle.sin() * self.sine
         poses = [links[:, 0]]
@@ -64,6 +76,10 @@ class ForwardKinematics(nn.Module):
 
         Damped least squares, Δq = Jᵀ (J Jᵀ + λ² I)⁻¹ Δx; the inverse by Newton–Schulz steps, which export to plain ONNX.
         """
+        with in_full_precision(ways):
+            return self._motions(chain, ways)
+
+    def _motions(self, chain: Chain, ways: Tensor) -> Tensor:
         jacobian = chain.jacobian
         eye = torch.eye(6, dtype=ways.dtype, device=ways.device)
         square = jacobian.transpose(1, 2) @ jacobian + DAMPING**2 * eye

@@ -4,13 +4,18 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+LONG = 512  # keys, from which on the matrix of all queries and keys is not made
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
     """(…, Q, D) from (…, Q, D), (…, K, D), (…, K, D); `mask` (…, 1, K) adds to the logits.
 
-    Written out: the fused kernel is slow backwards on a CPU, and this exports to plain ONNX.
+    Written out where short: the fused kernel is slow backwards on a CPU, and this exports to plain ONNX.
     """
+    if int(key.shape[-2]) > LONG:
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     logits = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
     if mask is not None:
         logits = logits + mask
@@ -25,6 +30,20 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 def join_heads(x: Tensor) -> Tensor:
     """(B, heads, N, D) → (B, N, heads · D)."""
     return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], -1)
+
+
+def split_views(x: Tensor, views: int) -> Tensor:
+    """(B, C, views · H, W) → (B · views, C, H, W); the first view is on top."""
+    if views == 1:
+        return x
+    return x.unflatten(2, (views, -1)).transpose(1, 2).flatten(0, 1)
+
+
+def join_views(x: Tensor, views: int) -> Tensor:
+    """(B · views, C, H, W) → (B, C, views · H, W)."""
+    if views == 1:
+        return x
+    return x.unflatten(0, (-1, views)).transpose(1, 2).flatten(2, 3)
 
 
 def fourier(x: Tensor, count: int = 16, longest: float = 64.0) -> Tensor:

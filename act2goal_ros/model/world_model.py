@@ -32,7 +32,8 @@ class WorldBlock(nn.Module):
 class WorldModel(nn.Module):
     """v_θ(z⁽ⁿ⁾, z_t, z_g): velocity of the imagined latents, and the hidden states the action expert reads.
 
-    Latents (B, C, H, W); imagined ones (B, F, C, H, W); offsets (B, F) in steps; noise level σ (B,) from 1 (pure noise) to 0.
+    Latents (B, C, H, W), of several views one above the other; imagined ones (B, F, C, H, W); offsets (B, F) in steps; noise
+    level σ (B,) from 1 (pure noise) to 0.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -41,8 +42,9 @@ class WorldModel(nn.Module):
         width = config.world_width
         patch_values = config.latent_channels * config.patch**2
         self.embed = nn.Linear(patch_values, width)
-        self.position = nn.Parameter(0.02 * torch.randn(1, 1, config.tokens, width))
+        self.position = nn.Parameter(0.02 * torch.randn(1, 1, config.tokens // config.views, width))
         self.role = nn.Parameter(0.02 * torch.randn(3, width))  # current, goal, imagined
+        self.view = nn.Parameter(0.02 * torch.randn(config.views, 1, width)) if config.views > 1 else None
         self.time = TimeEmbedding(width, extra=1)
         self.level = Mlp(32, width, width)
         self.blocks = nn.ModuleList(WorldBlock(width, config.world_heads) for _ in range(config.blocks))
@@ -52,7 +54,7 @@ class WorldModel(nn.Module):
     def forward(self, noisy: Tensor, current: Tensor, goal: Tensor, offsets: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Velocity (B, F, C, H, W) and features (B, L, F, T, W) of the imagined frames' tokens, block by block."""
         frames = torch.cat([current.unsqueeze(1), goal.unsqueeze(1), noisy], 1)
-        x = self.embed(self._patches(frames)) + self.position
+        x = self.embed(self._patches(frames)) + (self.position if self.view is None else self._places(self.view))
         time = self.time(offsets, offsets / offsets[:, -1:])
         imagined = self.role[2] + time
         known = self.role[:2].unsqueeze(0).expand(len(noisy), 2, -1)
@@ -66,6 +68,10 @@ class WorldModel(nn.Module):
         velocity = self.head(self.norm(features[-1])).unflatten(1, (noisy.shape[1], self.config.tokens))
         return self._pictures(velocity), stacked
 
+    def _places(self, view: Tensor) -> Tensor:
+        """(1, 1, T, W): where in its view a token is, and which view (V, 1, W) that is."""
+        return (self.position + view).flatten(1, 2).unsqueeze(1)
+
     def _patches(self, latents: Tensor) -> Tensor:
         """(B, F, C, H, W) → (B, F, T, C · p · p)."""
         b, f, c, h, w = latents.shape
@@ -76,9 +82,9 @@ class WorldModel(nn.Module):
     def _pictures(self, patches: Tensor) -> Tensor:
         """(B, F, T, C · p · p) → (B, F, C, H, W)."""
         b, f, _, _ = patches.shape
-        c, p, side = self.config.latent_channels, self.config.patch, self.config.latent_size // self.config.patch
-        x = patches.reshape(b, f, side, side, c, p, p).permute(0, 1, 4, 2, 5, 3, 6)
-        return x.reshape(b, f, c, side * p, side * p)
+        p, (c, height, width) = self.config.patch, self.config.latent_shape
+        x = patches.reshape(b, f, height // p, width // p, c, p, p).permute(0, 1, 4, 2, 5, 3, 6)
+        return x.reshape(b, f, c, height, width)
 
 
 class TemporalDistance(nn.Module):
@@ -93,7 +99,7 @@ class TemporalDistance(nn.Module):
             nn.Conv2d(64, 64, 3, stride=2, padding=1),
             nn.SiLU(),
             nn.Flatten(),
-            nn.Linear(64 * (config.latent_size // 2) ** 2, 128),
+            nn.Linear(64 * config.views * (config.latent_size // 2) ** 2, 128),
             nn.SiLU(),
             nn.Linear(128, 1),
         )

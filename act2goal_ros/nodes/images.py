@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from act2goal_ros.data.pictures import ImageError, Rgb, check_aspect, check_size, decode, load, middle, middle_square, shrink
+from act2goal_ros.data.pictures import ImageError, Rgb, check_aspect, check_size, decode, load, middle, middle_square, shrink, to_rgb
 
 if TYPE_CHECKING:
     from sensor_msgs.msg import Image
@@ -19,38 +19,6 @@ __all__ = [
 ]  # fmt: skip
 
 EDGE = "source topic:<name>, output_size; docs/realtime.md"
-
-# encoding: (channels, order of R, G, B within them)
-ENCODINGS: dict[str, tuple[int, tuple[int, int, int]]] = {
-    "rgb8": (3, (0, 1, 2)),
-    "bgr8": (3, (2, 1, 0)),
-    "rgba8": (4, (0, 1, 2)),
-    "bgra8": (4, (2, 1, 0)),
-    "mono8": (1, (0, 0, 0)),
-}
-
-
-def to_rgb(message: Image) -> Rgb:
-    """The picture of a message, (H, W, 3) uint8 RGB; a view of the message's memory where the encoding is rgb8 without
-    padding.
-
-    Raises ImageError for an encoding, size, row length or amount of data that does not fit.
-    """
-    if message.encoding not in ENCODINGS:
-        raise ImageError(f"encoding '{message.encoding}' is none of {', '.join(ENCODINGS)}")
-    channels, order = ENCODINGS[message.encoding]
-    height, width, step = message.height, message.width, message.step
-    check_size(width, height)
-    if step < width * channels:
-        raise ImageError(f"step {step} bytes is less than width {width} × {channels} bytes of {message.encoding}")
-    if len(message.data) != step * height:
-        raise ImageError(f"{len(message.data)} bytes of data, expected step {step} × height {height} = {step * height}")
-    pixels = (
-        np.frombuffer(message.data, np.uint8)
-        .reshape(height, step)[:, : width * channels]
-        .reshape(height, width, channels)
-    )
-    return pixels if message.encoding == "rgb8" else np.ascontiguousarray(pixels[:, :, order])
 
 
 def check_for_model(rgb: Rgb, wanted: tuple[int, int]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from act2goal_ros.learning.system import System
 from act2goal_ros.model import lora
+from act2goal_ros.model.config import ConfigError
 from act2goal_ros.serving import reference
 from act2goal_ros.serving.adapter import lora_inputs
 from act2goal_ros.serving.bundle import FORMAT, MANIFEST, file_hash
@@ -145,8 +146,12 @@ def export(system: System, folder: Path, description: dict[str, Any], levels: bo
     """Writes the ONNX files, their reference and the manifest; returns each network's difference from torch.
 
     With `levels` also world model and tick with the noise level as an input (learning/levels.py), which ablations need.
-    The difference is a share of the outputs' range; BackendError when it is more than `reference.TOLERANCE`.
+    The difference is a share of the outputs' range; BackendError when it is more than `reference.TOLERANCE`, ConfigError
+    for what no node serves.
     """
+    if system.config.architecture != "compact" or system.config.views > 1:
+        raise ConfigError(f"served are networks of architecture 'compact' and of one view, not '{system.config.architecture}' "
+                          f"of {system.config.views}")  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     system.eval()
     samples = {}

@@ -1,0 +1,228 @@
+"""rosbag2 recordings of a robot at work: joint states, pictures and commands of one episode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from act2goal_ros.control.joints import JointReader
+from act2goal_ros.control.robot import RobotConfig
+from act2goal_ros.data.messages import Recording
+from act2goal_ros.data.pictures import ImageError, Rgb, decode, to_rgb
+from act2goal_ros.data.rollout import Received, stamp
+from act2goal_ros.learning.commands import Sent, in_force, read_points
+from act2goal_ros.learning.dataset import Episode
+from act2goal_ros.learning.resample import Grid, RecordingError, Sampled, Timeline, held, interpolate, to_episode
+
+Array = NDArray[np.float64]
+COMMANDS = ("auto", "reference", "trajectory", "next")
+CONTROL_STATUS = "control_status"  # of a rollout: has the gripper's command whichever interface it goes to
+PICTURES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+OTHER_CLOCK = 1.0  # s; stamps further from the time of reception are of another clock, a simulation's
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagOptions:
+    """What to take from a recording.
+
+    camera: a topic of sensor_msgs/Image or CompressedImage, empty: the robot file's, compressed where only that was recorded.
+    command: `reference` of the controller's state, the `trajectory` sent to it, the `next` joint states, or `auto`: the first
+    of these that was recorded. environment: what the episodes are called. step: s, with which `next` looks ahead.
+    """
+
+    robot: RobotConfig
+    camera: str = ""
+    command: str = "auto"
+    environment: str = "recorded"
+    step: float = 0.05
+
+
+@dataclass
+class _Streams:
+    """Samples as they were read; times in s of the stamps' clock, or of reception where `late` says so."""
+
+    states: list[tuple[float, Array, Array, float]] = field(default_factory=list)
+    has_velocities: bool = True
+    delays: list[float] = field(default_factory=list)
+    frames: list[float] = field(default_factory=list)
+    references: list[tuple[float, Array]] = field(default_factory=list)
+    trajectories: list[tuple[float, float, Any]] = field(default_factory=list)
+    gripper: list[tuple[float, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Topics:
+    """Recorded names; empty where not recorded."""
+
+    joints: str
+    camera: str
+    reference: str = ""
+    trajectory: str = ""
+    gripper: str = ""
+    status: str = ""
+
+
+def episode_of_bag(path: Path, options: BagOptions, grid: Grid) -> Episode:
+    """One recording as one episode. Raises BagError, RecordingError or ImageError naming what is wrong with it."""
+    return to_episode(read_bag(path, options), grid)
+
+
+def read_bag(path: Path, options: BagOptions) -> Timeline:
+    """One recording as one episode's timeline. Pictures are read again when they are asked for.
+
+    Raises BagError where it cannot be read, RecordingError where something needed is not in it.
+    """
+    with Recording(path) as recording:
+        topics = _topics(recording, options)
+        streams, reader = _Streams(), JointReader(options.robot)
+        for received in recording.read([topic for topic in vars(topics).values() if topic]):
+            _take(received, topics, streams, reader, options.robot)
+    if not streams.states:
+        reason = reader.problem or f"they are of {reader.strangers or 'nothing'}"
+        raise RecordingError(f"{topics.joints}: none with all joints of {options.robot.name}: {reason}")
+    delay = float(np.median(streams.delays))
+    return _timeline(path, topics, streams, delay if abs(delay) > OTHER_CLOCK else 0.0, options)
+
+
+def _topics(recording: Recording, options: BagOptions) -> _Topics:
+    robot, there = options.robot, ", ".join(sorted(recording.topics)) or "none"
+    joints = recording.find(robot.joint_states_topic)
+    if joints is None:
+        raise RecordingError(f"no messages on {robot.joint_states_topic}; topics with messages: {there}")
+    name = options.camera or robot.camera.topic
+    camera = recording.find(name) or recording.find(f"{name}/compressed")
+    if camera is None:
+        raise RecordingError(f"no pictures on {name} or {name}/compressed (--camera); topics with messages: {there}")
+    if recording.topics[camera] not in PICTURES:
+        raise RecordingError(f"{camera} is {recording.topics[camera]}, must be {' or '.join(PICTURES)}")
+    commands = {"reference": robot.controller.state_topic, "trajectory": robot.controller.joint_trajectory_topic}
+    found = {kind: recording.find(topic) or "" for kind, topic in commands.items() if options.command in ("auto", kind)}
+    if options.command in found and not found[options.command]:
+        raise RecordingError(f"no messages on {commands[options.command]} (--command {options.command}); topics with messages: {there}")
+    gripper = recording.find(robot.gripper.command_topic) if robot.gripper.interface == "topic" else None
+    status = None if gripper else recording.find(CONTROL_STATUS)
+    return _Topics(joints, camera, gripper=gripper or "", status=status or "", **found)
+
+
+def _take(received: Received, topics: _Topics, streams: _Streams, reader: JointReader, robot: RobotConfig) -> None:
+    message, arrived = received.message, received.time
+    if received.topic == topics.joints:
+        time = stamp(message) or arrived
+        names = [str(name) for name in message.name]
+        if reader.read(time, names, message.position, message.velocity):
+            newest = reader.newest
+            assert newest is not None
+            streams.states.append((time, newest.q, newest.qd, newest.gripper))
+            streams.has_velocities &= len(message.velocity) == len(names)
+            streams.delays.append(arrived - time)
+    elif received.topic == topics.camera:
+        streams.frames.append(stamp(message) or arrived)
+    elif received.topic == topics.reference:
+        streams.references.extend(_reference(message, arrived, robot))
+    elif received.topic == topics.trajectory:
+        streams.trajectories.append((arrived, stamp(message), message))
+    elif received.topic == topics.gripper:
+        streams.gripper.append((arrived, float(message.data)))
+    elif received.topic == topics.status:
+        streams.gripper.append((arrived, float(message.commanded_gripper)))
+
+
+def _reference(message: Any, arrived: float, robot: RobotConfig) -> Iterator[tuple[float, Array]]:
+    """Time and set-point of a JointTrajectoryControllerState; before Iron its field was called desired."""
+    names = [str(name) for name in message.joint_names]
+    point = message.reference if hasattr(message, "reference") else message.desired
+    wanted = _commanded(robot)
+    if set(wanted) <= set(names) and len(point.positions) == len(names):
+        yield stamp(message) or arrived, np.array([point.positions[names.index(name)] for name in wanted])
+
+
+def _commanded(robot: RobotConfig) -> tuple[str, ...]:
+    """The joints of the controller that count: the arm's, and the gripper's where it is one of them."""
+    return (*robot.joint_names, robot.gripper.joint) if robot.gripper.interface == "joint" else robot.joint_names
+
+
+def _timeline(path: Path, topics: _Topics, streams: _Streams, delay: float, options: BagOptions) -> Timeline:
+    """delay: s to take from times of reception to get those of the stamps' clock."""
+    states, kept = streams.states, _new([state[0] for state in streams.states])
+    times, joints = np.array([states[i][0] for i in kept]), np.stack([states[i][1] for i in kept])
+    velocities = np.stack([states[i][2] for i in kept]) if streams.has_velocities else None
+    fingers = np.array([states[i][3] for i in kept])
+    known = np.isfinite(fingers)
+    asked = np.array(streams.gripper, np.float64).reshape(-1, 2) - (delay, 0.0)
+    arm = _arm_command(topics, streams, delay, times, joints, options)
+    if not known.any() and not len(asked):
+        raise RecordingError(f"{topics.joints}: nothing of {options.robot.gripper.joint}, and no command of the gripper was recorded")
+
+    def gripper(at: Array) -> Array:
+        return np.interp(at, times[known], fingers[known]) if known.any() else held(at, asked[:, 0], asked[:, 1])
+
+    def command(at: Array) -> Array:
+        first = arm(at)
+        if first.shape[1] > joints.shape[1]:
+            return np.column_stack([first[:, :-1], [options.robot.gripper.to_fraction(x) for x in first[:, -1]]])
+        return np.column_stack([first, held(at, asked[:, 0], asked[:, 1]) if len(asked) else gripper(at + options.step)])
+
+    frames = _new(streams.frames)
+
+    def pictures(indices: Sequence[int]) -> Iterator[Rgb]:
+        return _pictures(path, topics.camera, [frames[i] for i in indices])
+
+    return Timeline(
+        source=str(path.resolve()),
+        environment=options.environment,
+        joint_names=options.robot.joint_names,
+        times=times,
+        joints=joints,
+        velocities=velocities,
+        gripper=gripper,
+        command=command,
+        frame_times=np.array([streams.frames[i] for i in frames]),
+        frames=pictures,
+    )
+
+
+def _arm_command(topics: _Topics, streams: _Streams, delay: float, times: Array, joints: Array, options: BagOptions) -> Sampled:
+    """(T,) s → (T, J), or (T, J + 1) with the gripper's joint where the controller has it."""
+    names = _commanded(options.robot)
+    if topics.reference:
+        kept = _new([time for time, _ in streams.references])
+        if not kept:
+            raise RecordingError(f"{topics.reference}: none about all of {', '.join(names)}")
+        known, values = np.array([streams.references[i][0] for i in kept]), np.stack([streams.references[i][1] for i in kept])
+        return lambda at: interpolate(at, known, values)
+    if topics.trajectory:
+        read = [(arrived - delay, start, read_points(message, names)) for arrived, start, message in streams.trajectories]
+        sent = [Sent(arrived, start or arrived, points) for arrived, start, points in read if points is not None]
+        if not sent:
+            raise RecordingError(f"{topics.trajectory}: {len(read)} trajectories, none usable for all of {', '.join(names)}")
+        first = sent[0].points.positions[0] if len(names) > joints.shape[1] else joints[0]
+        return lambda at: in_force(at, sent, first)
+    return lambda at: interpolate(at + options.step, times, joints)
+
+
+def _new(times: Sequence[float]) -> list[int]:
+    """Indices without those that repeat the time before them, as some drivers send."""
+    return [i for i, time in enumerate(times) if i == 0 or time != times[i - 1]]
+
+
+def _pictures(path: Path, topic: str, indices: Sequence[int]) -> Iterator[Rgb]:
+    """The pictures of these numbers, ascending, among the messages of a topic."""
+    wanted, number = set(indices), -1
+
+    def chosen(_: str, __: float) -> bool:
+        nonlocal number
+        number += 1
+        return number in wanted
+
+    with Recording(path) as recording:
+        kind = recording.topics[topic]
+        for received in recording.read([topic], chosen):
+            try:
+                yield decode(bytes(received.message.data)) if kind.endswith("CompressedImage") else to_rgb(received.message)
+            except ImageError as error:
+                raise RecordingError(f"{topic}: picture {number}: {error}") from error

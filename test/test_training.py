@@ -1,0 +1,427 @@
+"""Training: the same curve from the same seed, killed, resumed or shared; and what happens when data, disk or numbers are bad."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+torch = pytest.importorskip("torch")
+
+from tensorboardX.proto.event_pb2 import Event  # noqa: E402
+from training_under_test import TINY, curve, small_episodes, small_training  # noqa: E402
+
+from act2goal_ros.cli.train import command  # noqa: E402
+from act2goal_ros.learning import recipe  # noqa: E402
+from act2goal_ros.learning.batches import Episodes, Sampler  # noqa: E402
+from act2goal_ros.learning.checkpoint import CannotWriteError, CheckpointError, load, load_newest, previous, save, write  # noqa: E402
+from act2goal_ros.learning.dataset import DatasetError, write_shard  # noqa: E402
+from act2goal_ros.learning.schedule import Average, Schedule, TrainingError, seeded  # noqa: E402
+from act2goal_ros.learning.system import System  # noqa: E402
+from act2goal_ros.model.kinematics import ForwardKinematics  # noqa: E402
+
+PROGRAM = [sys.executable, str(Path(__file__).with_name("training_under_test.py"))]
+PATIENCE_S = 600.0
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory: pytest.TempPathFactory) -> Episodes:
+    return small_episodes(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def whole(episodes: Episodes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 6 steps, not interrupted."""
+    run = tmp_path_factory.mktemp("whole")
+    small_training(run, episodes)
+    return run
+
+
+def start(run: Path, **options: Any) -> "subprocess.Popen[bytes]":
+    environment = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT")}
+    return subprocess.Popen([*PROGRAM, str(run), json.dumps(options)], env=environment)
+
+
+def rows(run: Path) -> int:
+    return len(curve(run)) - 1 if (run / "stage1.csv").exists() else 0
+
+
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process.poll() is None, "the training ended by itself"
+        assert time.monotonic() < end, f"not within {PATIENCE_S} s"
+        time.sleep(0.01)
+
+
+def test_a_killed_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    """SIGKILL somewhere between two checkpoints; the curve, the weights, their average and the optimizer are the same to the bit."""
+    options = {"steps": 80, "checkpoint_s": 0.2}
+    assert start(tmp_path / "whole", **options).wait(PATIENCE_S) == 0
+    killed = start(tmp_path / "cut", **options)
+    wait_for((tmp_path / "cut" / "stage1.pt").exists, killed)
+    done = rows(tmp_path / "cut")
+    wait_for(lambda: rows(tmp_path / "cut") >= done + 3, killed)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert 0 < load(tmp_path / "cut" / "stage1.pt")["steps"] < 80, "cut in mid-run"
+    assert start(tmp_path / "cut", **options).wait(PATIENCE_S) == 0
+    assert len(curve(tmp_path / "whole")) == 81
+    assert curve(tmp_path / "cut") == curve(tmp_path / "whole")
+    assert_same(load(tmp_path / "cut" / "stage1.pt"), load(tmp_path / "whole" / "stage1.pt"))
+
+
+def assert_same(first: Any, second: Any, name: str = "checkpoint") -> None:
+    """Equal to the bit, but for the time."""
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first.keys() - {"elapsed"}:
+            assert_same(first[key], second[key], f"{name}.{key}")
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), name
+    elif isinstance(first, list):
+        assert len(first) == len(second), name
+        for i, (one, other) in enumerate(zip(first, second, strict=True)):
+            assert_same(one, other, f"{name}.{i}")
+    else:
+        assert first == second, name
+
+
+def test_same_seed_same_curve(episodes: Episodes, whole: Path, tmp_path: Path) -> None:
+    small_training(tmp_path / "again", episodes)
+    small_training(tmp_path / "other", episodes, seed=1)
+    assert curve(tmp_path / "again") == curve(whole)
+    assert len(curve(whole)) == 7 and curve(whole)[0][:3] == ["step", "video", "action"]
+    assert curve(tmp_path / "other")[1] != curve(whole)[1]
+
+
+def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
+    """Two stages, each step in two parts: both in one process, or one in each of two (gloo)."""
+    for name, processes in (("one", 1), ("two", 2)):
+        assert start(tmp_path / name, parts=2, processes=processes, stages=["stage1", "stage2"]).wait(PATIENCE_S) == 0
+    for stage in ("stage1", "stage2"):
+        one, two = (np.array(curve(tmp_path / name, stage)[1:], float) for name in ("one", "two"))
+        assert one.shape == two.shape == (6, 9)
+        np.testing.assert_allclose(two, one, rtol=2e-4)
+
+
+def test_parts_add_up_to_the_gradient_of_the_whole(episodes: Episodes, tmp_path: Path) -> None:
+    """The first step's losses are the means over its parts, each drawn from seed, step and part."""
+    small_training(tmp_path, episodes, steps=1, parts=2, batch=4)
+    torch.manual_seed(0)
+    system = System(TINY)
+    from act2goal_ros.learning import train
+
+    train.prepare(system, episodes)
+    sampler = Sampler(episodes, episodes.split()[0], TINY, 0)
+    parts = [system.losses(sampler.batch(2, seeded(0, 0, part))) for part in range(2)]
+    for name, value in zip(("video", "action", "distance", "cube", "target"), curve(tmp_path)[1][1:6], strict=True):
+        assert float(value) == pytest.approx(sum(part[name].item() for part in parts) / 2, rel=1e-5)
+
+
+def test_parts_that_cannot_be_shared(episodes: Episodes, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="batch 3 cannot be divided into 2 equal parts"):
+        Schedule(batch=3, parts=2)
+    with pytest.raises(TrainingError, match="learning_rate is 0, it must be above 0"):
+        Schedule(learning_rate=0)
+    with pytest.raises(TrainingError, match="steps is 0, at least 1 is needed"):
+        Schedule(steps=0)
+
+
+def test_bf16_is_of_activations_only(episodes: Episodes, whole: Path, tmp_path: Path) -> None:
+    small_training(tmp_path, episodes, precision="bf16")
+    coarse, fine = (np.array(curve(run)[1:], float)[:, 1:6] for run in (tmp_path, whole))
+    assert not np.array_equal(coarse, fine), "nothing was computed in bf16"
+    np.testing.assert_allclose(coarse, fine, rtol=0.1)
+    state = load(tmp_path / "stage1.pt")
+    moments = [value for part in state["optimizer"]["state"].values() for value in part.values()]
+    kept = [*state["model"].values(), *state["average"].values(), *moments]
+    assert {value.dtype for value in kept} == {torch.float32}
+
+
+def test_kinematics_are_not_rounded_to_bf16() -> None:
+    kinematics, joints = ForwardKinematics(), torch.tensor([[-1.5, -1.8, 1.9, -1.6, -1.57, 0.3]])
+    ways = torch.full((1, 2, 3), 0.01)
+    exact = kinematics(joints)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = kinematics(joints)
+        motions = kinematics.towards(found, ways)
+    assert torch.equal(found.tool, exact.tool)
+    assert torch.equal(motions, kinematics.towards(exact, ways))
+
+
+def test_no_tensor_is_made_on_another_device(episodes: Episodes) -> None:
+    """Stands in for a GPU: the meta device refuses tensors of the CPU."""
+    from act2goal_ros.learning.devices import made_on
+
+    batch = Sampler(episodes, [0, 1], TINY, 0).batch(2)
+    there = batch.__class__(**{name: value.to("meta") for name, value in batch.__dict__.items()})
+    with made_on(torch.device("meta")):
+        losses = System(TINY).to("meta").losses(there)
+    assert {value.device.type for value in losses.values()} == {"meta"}
+
+
+def test_the_rate_follows_steps_or_minutes() -> None:
+    by_steps, by_minutes = Schedule(steps=100, warm_up=0.1), Schedule(minutes=10, warm_up=0.1)
+    assert by_steps.done(50, elapsed=1e6) == 0.5 == by_minutes.done(10**6, elapsed=300)
+    assert by_steps.rate(0.05) == pytest.approx(0.5 * by_steps.rate(0.1), rel=0.05)
+    assert by_steps.rate(1.0) == pytest.approx(0.02 * by_steps.learning_rate)
+    assert max(by_steps.rate(i / 100) for i in range(101)) == by_steps.rate(0.1)
+
+
+def test_the_average_lags_and_steps_aside(episodes: Episodes) -> None:
+    module = torch.nn.Linear(1, 1, bias=False).double()
+    module.weight.data.fill_(0.0)
+    average = Average(module, 0.5)
+    for _ in range(40):
+        average.update(module)
+    module.weight.data.fill_(1.0)
+    average.update(module)
+    assert average.values["weight"].dtype == torch.float32 and average.values["weight"].item() == 0.5
+    with average.applied(module):
+        assert module.weight.item() == 0.5
+    assert module.weight.item() == 1.0
+
+
+def test_recipes() -> None:
+    """The paper's stage 1 is L_v + 0.1 L_a, its stage 2 L_a; labels of the simulator are no part of either."""
+    for stage, video, action in (("stage1", 1.0, 0.1), ("stage2", 0.0, 1.0)):
+        found = recipe.weights("paper", stage, {})
+        assert (found["video"], found["action"], found["cube"], found["target"]) == (video, action, 0.0, 0.0)
+    assert recipe.weights("shipped", "stage1", {"video": 0.25})["video"] == 0.25
+    with pytest.raises(TrainingError, match="no loss colour; there are video, action"):
+        recipe.weights("shipped", "stage1", {"colour": 1.0})
+
+
+# Checkpoints
+
+
+def test_a_damaged_checkpoint_is_found_and_the_one_before_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "stage1.pt"
+    for step in (1, 2, 3):
+        save(path, {"steps": step, "model": {"x": torch.full((1000,), float(step))}})
+    assert (load(previous(path))["steps"], load(path)["steps"]) == (2, 3)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    path.write_bytes(data)
+    assert torch.load(path, weights_only=True)["model"]["x"].unique().numel() == 2, "torch itself does not notice"
+    with pytest.raises(CheckpointError, match=rf"{path} is damaged: the checksum of .*data.* is wrong"):
+        load(path)
+    taken = load_newest(path)
+    assert taken is not None and taken["steps"] == 2
+    assert f"checkpoint {path} is damaged" in capsys.readouterr().err
+    assert (tmp_path / "stage1.damaged.pt").exists() and not path.exists()
+    path.write_bytes(data[: len(data) // 2])
+    previous(path).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=rf"{path} is damaged.*{previous(path)} is damaged \(0 bytes\).*delete them to start anew"):
+        load_newest(path)
+    assert load_newest(tmp_path / "stage2.pt") is None
+    with pytest.raises(CheckpointError, match="no checkpoint .*stage2.pt"):
+        load(tmp_path / "stage2.pt")
+
+
+def test_a_training_goes_on_from_the_checkpoint_before(
+    episodes: Episodes, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut after its fourth step, the newest checkpoint damaged: it does the fourth step again, and the curve is the same."""
+    usual = System.losses
+
+    def cut(self: System, batch: Any) -> dict[str, torch.Tensor]:
+        if rows(tmp_path) == 4:
+            raise KeyboardInterrupt
+        return usual(self, batch)
+
+    monkeypatch.setattr(System, "losses", cut)
+    with pytest.raises(KeyboardInterrupt):
+        small_training(tmp_path, episodes, checkpoint_s=0.0)
+    monkeypatch.undo()
+    path = tmp_path / "stage1.pt"
+    assert (load(previous(path))["steps"], load(path)["steps"]) == (3, 4)
+    path.write_bytes(path.read_bytes()[:5000])
+    small_training(tmp_path, episodes)
+    assert curve(tmp_path) == curve(whole)
+    assert_same(load(path), load(whole / "stage1.pt"))
+
+
+def test_a_checkpoint_of_another_configuration(episodes: Episodes, whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    state = load(whole / "stage1.pt")
+    save(tmp_path / "stage1.pt", state | {"config": state["config"] | {"world_width": 48, "prefix_steps": 2}})
+    with pytest.raises(CheckpointError, match="of another configuration: prefix_steps 2 there, 4 here; world_width 48 there, 24"):
+        small_training(tmp_path, episodes)
+    previous(tmp_path / "stage1.pt").unlink()
+    (tmp_path / "stage1.pt").unlink()
+    save(tmp_path / "stage1.pt", {"model": state["model"]})
+    with pytest.raises(CheckpointError, match=r"stage1\.pt lacks average, config, elapsed, optimizer, steps"):
+        small_training(tmp_path, episodes)
+
+
+def test_a_checkpoint_from_before_these_fields_is_gone_on_from(episodes: Episodes, whole: Path, tmp_path: Path) -> None:
+    state = load(whole / "stage1.pt")
+    save(tmp_path / "stage1.pt", {key: state[key] for key in ("model", "optimizer", "average", "elapsed", "steps", "config")})
+    small_training(tmp_path, episodes, steps=8)
+    assert [row[0] for row in curve(tmp_path)[1:]] == ["7", "8"]
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
+    torch.save({"model": Path("/")}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"x\.pt is damaged.*[Ww]eights"):
+        load(tmp_path / "x.pt")
+
+
+# Bad numbers, full disks, bad data
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    """Makes the action loss of these steps (from 0) not a number."""
+    losses, count = System.losses, iter(range(10**6))
+
+    def poisoned(self: System, batch: Any) -> dict[str, torch.Tensor]:
+        found = losses(self, batch)
+        return found | {"action": found["action"] * float("nan")} if self.training and next(count) in steps else found
+
+    monkeypatch.setattr(System, "losses", poisoned)
+
+
+def test_a_step_with_nan_is_skipped_and_counted(episodes: Episodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, {2, 3})
+    system = small_training(tmp_path, episodes, patience=3)
+    assert [row[-1] for row in curve(tmp_path)[1:]] == ["0", "0", "1", "2", "2", "2"]
+    assert all(bool(value.isfinite().all()) for value in system.state_dict().values())
+    state = load(tmp_path / "stage1.pt")
+    assert (state["steps"], state["skipped"], state["updates"]) == (6, 2, 4)
+
+
+def test_too_many_in_a_row_end_the_training(episodes: Episodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, {2, 3, 4})
+    with pytest.raises(TrainingError, match=r"step 5 is skipped: loss video .*, action nan.*norm of the gradient nan; 3 in a row"):
+        small_training(tmp_path, episodes, patience=3, checkpoint_s=0.0)
+    state = load(tmp_path / "stage1.pt")
+    assert state["steps"] == 4 and all(bool(value.isfinite().all()) for value in state["model"].values())
+
+
+def full_disk(path: Path) -> None:
+    """The next file written here meets a full disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_name(f"{path.name}.tmp").symlink_to("/dev/full")
+
+
+def test_a_full_disk_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.pt"
+    save(path, {"x": torch.zeros(10)})
+    full_disk(path)
+    with pytest.raises(
+        CannotWriteError, match=r"a\.pt could not be written: .*No space left on device; it needs about 46\d+ bytes, \d+ are"
+    ):
+        save(path, {"x": torch.ones(100000)})
+    assert torch.equal(load(path)["x"], torch.zeros(10)) and not (tmp_path / "a.pt.tmp").is_symlink()
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=1000))
+    with pytest.raises(CannotWriteError, match="it needs about 4096 bytes, 1000 are free"):
+        write(path, 4096, lambda file: file.write(b"x"))
+    assert torch.equal(load(path)["x"], torch.zeros(10))
+
+
+def test_a_disk_that_fills_while_training(episodes: Episodes, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The checkpoint that fails is tried again, the log's rows are written later: nothing is lost."""
+    full_disk(tmp_path / "stage1.pt")
+    small_training(tmp_path, episodes, checkpoint_s=0.0)
+    assert "No space left on device" in (said := capsys.readouterr().err) and "tried again in 0 s (1 of 10)" in said
+    assert curve(tmp_path) == curve(whole)
+    assert_same(load(tmp_path / "stage1.pt")["model"], load(whole / "stage1.pt")["model"])
+
+
+def test_a_disk_that_is_full_at_the_end(episodes: Episodes, whole: Path, tmp_path: Path) -> None:
+    """The training ends with an error, and goes on from the last checkpoint once there is room."""
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    full_disk(tmp_path / "stage1.pt")
+    with pytest.raises(TrainingError, match="No space left on device.*the same command goes on from there"):
+        small_training(tmp_path, episodes, steps=8)
+    assert load(tmp_path / "stage1.pt")["steps"] == 6
+    small_training(tmp_path, episodes, steps=8)
+    assert load(tmp_path / "stage1.pt")["steps"] == 8 and len(curve(tmp_path)) == 9
+
+
+def test_rows_that_could_not_be_written_come_later(
+    episodes: Episodes, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, calls = Path.open, iter(range(10**6))
+
+    def sometimes(self: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        if self.name == "stage1.csv" and mode == "ab" and next(calls) in (1, 2):
+            raise OSError(28, "No space left on device")
+        return usual(self, mode, *rest, **named)
+
+    monkeypatch.setattr(Path, "open", sometimes)
+    small_training(tmp_path, episodes)
+    assert curve(tmp_path) == curve(whole)
+
+
+def test_nothing_to_learn_from(episodes: Episodes, tmp_path: Path) -> None:
+    write_shard(tmp_path / "00000", [replace(e, disturbed=np.ones(len(e), bool)) for e in episodes.all])
+    with pytest.raises(DatasetError, match="every step of .* episodes is disturbed"):
+        Sampler(Episodes(tmp_path, config=TINY), [0, 1], TINY, 0)
+
+
+# What people see
+
+
+def events(folder: Path) -> list[Event]:
+    """All of TensorBoard's events in a folder (each a length, a checksum, the event, a checksum)."""
+    found = []
+    for path in sorted(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns):
+        data = path.read_bytes()
+        while data:
+            size = int.from_bytes(data[:8], "little")
+            found.append(Event.FromString(data[12 : 12 + size]))
+            data = data[16 + size :]
+    return found
+
+
+def test_tensorboard_has_losses_held_out_losses_and_pictures(whole: Path) -> None:
+    found = [(event.step, value) for event in events(whole / "tensorboard" / "stage1") for value in event.summary.value]
+    video = {step: value.simple_value for step, value in found if value.tag == "loss/video"}
+    assert video == {int(row[0]): pytest.approx(float(row[1])) for row in curve(whole)[1:]}
+    assert {value.tag for step, value in found if step == 6} >= {"held_out/video", "held_out/action", "held_out", "step/rate", "step/norm"}
+    picture = next(value.image for _, value in found if value.tag == "held_out")
+    assert (picture.width, picture.height) == (8 * 128, 2 * 128), "current, six imagined frames, goal; over the true ones; twice enlarged"
+    assert (whole / "stage1.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_command_trains_and_names_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it on the smallest model: autoencoder, both stages, distilled; and errors as one line."""
+    from act2goal_ros.learning import train
+    from act2goal_ros.model import config
+
+    monkeypatch.setitem(config.PRESETS, "tiny", TINY)
+    monkeypatch.setattr(train, "HELD_OUT_BATCHES", 1)
+    monkeypatch.setattr(train, "HELD_OUT_PLANS", 2)
+    data, run = tmp_path / "data", tmp_path / "run"
+    small_episodes(data)
+
+    def call(*arguments: str) -> Any:
+        return CliRunner().invoke(command, [str(data), str(run), "--device", "cpu", "--batch", "2", *arguments])
+
+    result = call("--steps", "2", "--steps", "stage1=3", "--recipe", "paper", "--weight", "video=0.5")
+    assert result.exit_code == 0, result.output
+    assert [load(run / f"{part}.pt")["steps"] for part in ("autoencoder", "stage1", "stage2")] == [2, 3, 2]
+    assert load(run / "stage1.pt")["weights"] == {"video": 0.5, "action": 0.1, "distance": 0.5, "cube": 0.0, "target": 0.0}
+    result = call("--steps", "1", "--part", "distilled", "--start-from", str(run / "stage2.pt"), "--teacher-steps", "2")
+    assert result.exit_code == 0 and "new there: nothing" in result.output, result.output
+    result = call("--steps", "walk=3")
+    assert result.exit_code == 2 and "--steps of walk: the parts are autoencoder, stage1" in result.output
+    result = call("--steps", "four")
+    assert result.exit_code == 2 and "'four' is no int" in result.output
+    monkeypatch.setitem(config.PRESETS, "tiny", replace(TINY, expert_width=32))
+    result = call("--steps", "4", "--part", "stage1")
+    assert result.exit_code == 1 and "stage1.pt is of another configuration: expert_width 16 there, 32 here" in result.output
