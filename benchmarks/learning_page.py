@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from learning_plots import draw, plots
-from learning_text import BEST, HORIZONS, INTRO, LEVELS, MSTH_TITLES, PLAN_TITLES, PUBLISHED, SETTINGS, TASKS, WORLD_NOTE
+from learning_text import BEST, HORIZONS, INTRO, LEVELS, LOOKS, MSTH_TITLES, PLAN_TITLES, PUBLISHED, SETTINGS, TASKS, WORLD_NOTE
 from results import ROOT, load
 
 PAGE = ROOT / "docs" / "results.md"
@@ -64,7 +64,7 @@ def unseen(found: Entry, seen: Entry | None) -> list[str]:
     note = "Table regions: cubes start or end in a margin where no demonstration starts or ends (in training a cube may lie there after a "
     note += "mishap); beside it, random starts and goals inside the area: " + percent(inside and inside["success_rate"]) + "."
     heads = ["cube-single, one thing changed", "success", "95 %", "of the seen score (asked: 80 / 95 %)", "at rest, released"]
-    return ["## Unseen", "", *table(heads, rows), note, ""]
+    return ["## Unseen", "", *table(heads, rows), LOOKS, "", note, ""]
 
 
 def variants(title: str, found: Entry, titles: dict[str, str], note: str) -> list[str]:

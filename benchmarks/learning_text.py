@@ -43,9 +43,13 @@ SETTINGS = {
     "cube_colours": "cube colours (any hue)",
     "region": "table regions (up to 3 cm outside OGBench's area)",
     "light": "light and shadow",
-    "camera": "camera, up to ± 2 cm and 3°",
-    "distractor": "a distractor object",
+    "camera": "camera, up to ± 2 cm and 3° (*)",
+    "distractor": "a distractor object (*)",
 }
+LOOKS = (
+    "(*) Training data with random looks (`act2goal data sim --randomised`) have these too, from the same range: unseen are then the "
+    "draws, not the kind. Hues, light and shadow go farther than such data do."
+)
 
 WORLD_NOTE = (
     "Fréchet: distance between normal distributions fitted to the autoencoder's latents of imagined and of true frames, after one fixed "

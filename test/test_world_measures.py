@@ -9,6 +9,7 @@ from act2goal_ros.learning import world_measures
 from act2goal_ros.learning.dataset import Episode, write_shard
 from act2goal_ros.learning.localiser import Projection, centroid, errors
 from act2goal_ros.learning.world_measures import Frame, Plan, frechet, measure, psnr, psnr_moved
+from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.serving.imagination import Imagined
 
 SIDE = 64
@@ -104,11 +105,11 @@ def test_true_frames_are_those_of_their_time(tmp_path: Path) -> None:
     joints[:arrived, 0] = np.linspace(1.0, 0.0, arrived)
     rows = [
         {"joints": joints[i], "velocities": joints[i], "gripper": np.float32(0), "command": np.zeros(7), "disturbed": np.bool_(False),
-         "cube": np.full(3, float(i))} | ({"frame": np.full((SIDE, SIDE, 3), 2 * i, np.uint8)} if i % 2 == 0 else {})
+         "cube": np.full(3, float(i))} | ({"frame": np.full((128, 128, 3), 2 * i, np.uint8)} if i % 2 == 0 else {})
         for i in range(steps)
     ]  # fmt: skip
     write_shard(tmp_path / "00000", [Episode.from_steps(rows, np.zeros(3)) for _ in range(4)])
-    others, held = world_measures.held_out(tmp_path, 0.25)
+    others, held = world_measures.held_out(tmp_path, 0.25, ModelConfig())
     assert (len(others), len(held)) == (3, 1)
     offsets = np.array([0.4, 0.8, 10.0])
 

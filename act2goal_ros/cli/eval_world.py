@@ -32,8 +32,8 @@ def command(data: Path, model: str, share: float, each: int, denoising_steps: in
 
     try:
         bundle = ModelBundle.load(paths.model(model))
-        others, held = world_measures.held_out(data, share)
-        others = [*others, *(world_measures.held_out(known, 1.0)[1] if known else [])]
+        others, held = world_measures.held_out(data, share, bundle.config)
+        others = [*others, *(world_measures.held_out(known, 1.0, bundle.config)[1] if known else [])]
         makers = _makers(bundle, denoising_steps)
     except (DatasetError, FileNotFoundError, ModelError, ValueError) as error:
         raise click.ClickException(str(error)) from error

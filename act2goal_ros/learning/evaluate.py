@@ -101,8 +101,10 @@ class Loop:
         self._denoiser = Denoiser.load(bundle.folder, threads)
         self._arms = {} if arms is None else arms  # by whether they render fast; loops of one thread may share them
         self.robot = RobotConfig.load(robot)
+        self.execution: MakeExecution
         self.configure(settings)
-        self.execution = execution or self.execution
+        if execution is not None:
+            self.execution = execution
 
     def configure(self, settings: LoopSettings) -> None:
         """From now on with these settings. ValueError for a variant, look, spacing or way to join that there is not."""
@@ -110,7 +112,7 @@ class Loop:
             raise ValueError(f"join '{settings.join}' is not one of {', '.join(JOINS)}")
         config = self.bundle.config if settings.spacing is None else replace(self.bundle.config, spacing=settings.spacing)
         self.settings = settings
-        self.execution: MakeExecution = partial(StreamExecution, join=settings.join)
+        self.execution = partial(StreamExecution, join=settings.join)
         self.imagination = Imagination(config, self._served)
         self.planner = make_planner(settings.variant, self.imagination, self._denoiser, settings.denoising_steps)
         level = self.planner.level

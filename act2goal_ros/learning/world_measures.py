@@ -8,8 +8,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from act2goal_ros.learning.dataset import DatasetError, Episode, read_shard, shards
+from act2goal_ros.learning.checks import load_episodes
+from act2goal_ros.learning.dataset import Episode
 from act2goal_ros.learning.localiser import Projection, centroid, errors
+from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.serving.imagination import Imagination, Imagined
 
 HORIZONS = ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 4.0), (4.0, np.inf))  # s ahead
@@ -47,11 +49,12 @@ class Plan:
     arrival: float
 
 
-def held_out(folder: Path, share: float) -> tuple[list[Episode], list[Episode]]:
-    """The other episodes of a data set, and the last `share` of them, as training leaves them out (batches.Episodes.split)."""
-    found = [episode for shard in shards(folder) for episode in read_shard(shard)]
-    if not found:
-        raise DatasetError(f"{folder}: 0 episodes, at least 1 needed")
+def held_out(folder: Path, share: float, config: ModelConfig) -> tuple[list[Episode], list[Episode]]:
+    """The other usable episodes of a data set, and the last `share` of them, as training leaves them out (batches.Episodes.split).
+
+    DatasetError where there are none.
+    """
+    found = [episode for shard in load_episodes(folder, config).by_shard for episode in shard]
     count = min(max(1, round(len(found) * share)), len(found))
     return found[:-count], found[-count:]
 
