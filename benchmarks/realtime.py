@@ -4,7 +4,6 @@ Writes docs/results/realtime.json, part by part; benchmarks/report.py makes docs
 """
 
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import results
 from bringup import DURATION, served
 from graph_client import GraphClient
+from speed import spread, tick
 from tqdm import tqdm
 
 from act2goal_ros.cli.eval import TASKS
@@ -25,40 +25,6 @@ KEYS = (
 )  # fmt: skip
 MODEL = "act2goal-tiny"
 SWAP_PERIOD = 0.5  # s
-
-
-def spread(values: Any) -> dict[str, float]:
-    """p50, p99 and the largest."""
-    return {"p50": float(np.percentile(values, 50)), "p99": float(np.percentile(values, 99)), "max": float(np.max(values))}
-
-
-def tick(runs: int, core: int) -> dict[str, Any]:
-    """A live picture in, a chunk out, on one core: conversion of the picture, one network, conversion of the chunk; ms."""
-    import sys
-
-    from act2goal_ros import paths
-    from act2goal_ros.serving.bundle import ModelBundle
-    from act2goal_ros.serving.policy import Proprio
-
-    os.sched_setaffinity(0, {core})
-    bundle = ModelBundle.load(paths.model(MODEL))
-    policy, imagination, c = bundle.policy(threads=1), bundle.imagination(threads=1), bundle.config
-    random = np.random.default_rng(0)
-    pictures = random.integers(0, 255, (50, c.camera_size, c.camera_size, 3), np.uint8)
-    latents = [imagination.encode(picture) for picture in pictures[:2]]
-    proprio, prefix = Proprio(np.zeros(c.joints), np.zeros(c.joints), 0.0), np.zeros((1, c.action_size))
-    ticks, imagined = [], []
-    for k in tqdm(range(runs + 50), unit="tick"):
-        if k % 5 == 0:
-            started = time.perf_counter()
-            plan = imagination.imagine(latents[0], latents[1], k)
-            imagined.append(time.perf_counter() - started)
-            keys, mask = policy.set_plan(plan.features), policy.mask(plan, 0.1)
-        started = time.perf_counter()
-        policy.act(keys, policy.observe(pictures[k % 50]), proprio, mask, plan.offsets - 0.1, prefix)
-        ticks.append(time.perf_counter() - started)
-    assert "torch" not in sys.modules
-    return {"tick_ms": spread(1000 * np.array(ticks[50:])), "imagination_ms": spread(1000 * np.array(imagined[10:]))}
 
 
 def work(client: GraphClient, seconds: float, what: str) -> None:
@@ -142,7 +108,7 @@ def _random_adapter(folder: Path, seed: int) -> tuple[str, Path]:
 @click.option("--seconds", default=300.0, show_default=True, help="Of the parts that run the graph.")
 def main(part: str, runs: int, core: int, seconds: float) -> None:
     """Measure one part and merge it into docs/results/realtime.json."""
-    values = {"tick": lambda: tick(runs, core), "overhead": lambda: overhead(seconds), "hot_swap": lambda: hot_swap(seconds)}[part]()
+    values = {"tick": lambda: tick(runs, core, MODEL), "overhead": lambda: overhead(seconds), "hot_swap": lambda: hot_swap(seconds)}[part]()
     results.write("realtime", KEYS, values | results.command(part))
 
 

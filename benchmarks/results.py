@@ -42,8 +42,13 @@ def merge(name: str, values: dict[str, Any]) -> None:
 
 def command(part: str) -> dict[str, str]:
     """The command that runs this part, by the key it is kept under; no folder of this machine in it."""
-    arguments = " ".join(Path(argument).name if argument.startswith("/") else argument for argument in sys.argv[1:])
+    arguments = " ".join(map(_without_folder, sys.argv[1:]))
     return {f"command.{part}": f"python benchmarks/{Path(sys.argv[0]).name} {arguments}"}
+
+
+def _without_folder(argument: str) -> str:
+    start, equals, value = argument.rpartition("=")
+    return start + equals + (Path(value).name if value.startswith("/") else value)
 
 
 def write(name: str, keys: Iterable[str], values: dict[str, Any]) -> None:

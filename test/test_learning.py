@@ -1,5 +1,6 @@
 """Training, export and serving on a few episodes and a few steps: everything but the time it takes."""
 
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -230,6 +231,38 @@ def test_served_plan_and_chunk(folder: Path) -> None:
     assert out.positions.shape == (16, 6) and out.gripper.shape == (16,) and out.distal.shape == (3, 7)
     assert ((out.gripper >= 0) & (out.gripper <= 1)).all()
     assert bundle.time_to_goal(live, goal) == pytest.approx(plan.time_to_goal)
+
+
+def test_noise_level_as_an_input(system: System, tmp_path: Path) -> None:
+    """With one step it is what is served; with more, frames that are denoised on; the tick is told the level."""
+    from act2goal_ros.learning.levels import Denoiser, policy_at
+    from act2goal_ros.learning.plans import make_planner
+
+    system = copy.deepcopy(system)
+    for parameter in system.parameters():  # away from the zeros that modulation is initialised with
+        parameter.data.add_(0.02 * torch.randn_like(parameter))
+    differences = export(system, tmp_path, {"name": "small", "robots": ["ur5e_sim"]}, levels=True)
+    assert {"imagine_level", "tick_level"} < set(differences)
+    bundle, denoiser = ModelBundle.load(tmp_path), Denoiser.load(tmp_path)
+    imagination = bundle.imagination()
+    live, goal = np.random.default_rng(0).normal(size=(2, 8, 8, 8)).astype(np.float32)
+    served = imagination.imagine(live, goal, 7)
+    plans = [make_planner("denoised", imagination, denoiser, steps).plan(live, goal, 7) for steps in (1, 3)]
+    np.testing.assert_allclose(plans[0].features, served.features, atol=1e-4)
+    np.testing.assert_allclose(plans[0].latents, served.latents, atol=1e-4)
+    assert np.abs(plans[1].latents - served.latents).max() > 1e-3
+    image, proprio = np.full((128, 128, 3), 90, np.uint8), Proprio(np.zeros(6), np.zeros(6), 0.0)
+
+    def chunk(level: float) -> np.ndarray:
+        policy = policy_at(bundle, level)
+        keys, frame = policy.set_plan(served.features), policy.observe(image)
+        return policy.act(keys, frame, proprio, np.ones(6, bool), served.offsets).positions
+
+    other = bundle.policy()
+    as_served = other.act(other.set_plan(served.features), other.observe(image), proprio, np.ones(6, bool), served.offsets).positions
+    np.testing.assert_array_equal(chunk(1.0), as_served)
+    np.testing.assert_allclose(chunk(1.0 - 1e-7), as_served, atol=1e-4)
+    assert np.abs(chunk(0.2) - as_served).max() > 1e-4
 
 
 def test_given_actions_are_kept(folder: Path) -> None:

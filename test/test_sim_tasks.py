@@ -136,7 +136,7 @@ def test_random_furniture_changes_in_every_way():
 
 
 def test_tasks_have_ogbench_s_names():
-    assert len(all_tasks()) == 6 * len(ENVIRONMENTS)
+    assert len(all_tasks()) == 6 * len(ENVIRONMENTS) + 1
     assert free_task("scene") == "scene-random" and official_tasks("cube-double")[3] == "cube-double-4"
 
 

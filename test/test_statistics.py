@@ -2,7 +2,7 @@
 
 import pytest
 
-from act2goal_ros.learning.statistics import paired_difference, summary, wilson
+from act2goal_ros.learning.statistics import over_clusters, paired_difference, paired_rows, summary, wilson
 
 
 def test_wilson_against_published_values() -> None:
@@ -31,3 +31,32 @@ def test_summary_counts_by_task() -> None:
     assert found["success_rate"] == 0.5 and found["episodes"] == 4 and found["seeds"] == [1, 2]
     assert found["per_task"] == {"a": 1.0, "b": 0.0}
     assert found["at_rest_rate"] == 0.5
+    assert found["interval"] == found["at_rest_interval"] == wilson(2, 4)
+
+
+def test_evaluation_seeds_are_told_apart() -> None:
+    rows = [{"task": "a", "seed": 10 * e + i, "evaluation": e, "success": e == 0, "at_rest": False} for e in (0, 1, 2) for i in (1, 2)]
+    found = summary(rows)
+    assert found["seeds"] == [0, 1, 2]
+    assert found["per_seed"] == {"0": 1.0, "1": 0.0, "2": 0.0}
+
+
+def test_interval_over_clusters() -> None:
+    """Five tasks: mean .8, deviation .1, half width 2.776 · .1 / √5."""
+    low, high = over_clusters([0.8, 0.8 - 0.1 * 2**0.5, 0.8 + 0.1 * 2**0.5, 0.8, 0.8])
+    assert (low, high) == pytest.approx((0.8 - 0.12415, 0.8 + 0.12415), abs=1e-4)
+    assert over_clusters([1.0, 0.2])[1] == 1.0
+    with pytest.raises(ValueError, match="1 clusters, 2 to 20"):
+        over_clusters([0.5])
+
+
+def test_only_the_same_resets_are_paired() -> None:
+    def row(task: str, seed: int, success: bool) -> dict[str, object]:
+        return {"task": task, "seed": seed, "success": success}
+
+    first = [row("a", 1, True), row("a", 2, True), row("b", 1, False)]
+    second = [row("b", 1, True), row("a", 2, False), row("a", 3, False)]
+    found = paired_rows(first, second)
+    assert found["episodes"] == 2 and found["difference"] == 0.0, "a2 is lost, b1 won"
+    with pytest.raises(ValueError, match="0 paired"):
+        paired_rows(first[:1], second)

@@ -14,7 +14,17 @@ import click
 @click.option("--robot", "robots", multiple=True, default=("ur5e_sim", "ur5e"), show_default=True)
 @click.option("--flow-steps", type=click.IntRange(1, 32), help="Of the actions' flow; default: as configured in the run.")
 @click.option("--about", type=click.Path(exists=True, path_type=Path), help="JSON merged into the manifest: data, training, results.")
-def command(run: Path, folder: Path, part: str, name: str, robots: tuple[str, ...], flow_steps: int | None, about: Path | None) -> None:
+@click.option("--levels", is_flag=True, help="Also networks with the noise level as an input, which `act2goal ablate plan` needs.")
+def command(
+    run: Path,
+    folder: Path,
+    part: str,
+    name: str,
+    robots: tuple[str, ...],
+    flow_steps: int | None,
+    about: Path | None,
+    levels: bool,
+) -> None:
     """Write the networks of RUN to FOLDER as ONNX, each checked against torch, with a manifest."""
     from act2goal_ros.learning.checkpoint import load
     from act2goal_ros.learning.presets import build_system
@@ -28,5 +38,5 @@ def command(run: Path, folder: Path, part: str, name: str, robots: tuple[str, ..
                    "minutes": round(state["elapsed"] / 60, 1)}}
     if about is not None:
         description |= json.loads(about.read_text())
-    for network, difference in export(system, folder, description).items():
+    for network, difference in export(system, folder, description, levels).items():
         click.echo(f"{network}: differs from torch by {difference:.1e} of its range")

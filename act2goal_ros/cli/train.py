@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from act2goal_ros.model.msth import SPACINGS
+
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
@@ -44,6 +46,7 @@ AUTOENCODER_BATCH = 32  # pictures
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="bf16: of activations only.")
 @click.option("--check-steps", default=500, show_default=True, help="Between held-out losses and pictures.")
 @click.option("--start-from", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Checkpoint whose weights to start from.")
+@click.option("--spacing", type=click.Choice(SPACINGS), help="Of the imagined frames (MSTH); default: the preset's.")
 @click.option("--threads", default=1, show_default=True, help="Of each process.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--preset", default="tiny", show_default=True, help="tiny: two CPU cores; base: one GPU; paper: LTX-Video's layout.")
@@ -70,6 +73,7 @@ def command(
     precision: str,
     check_steps: int,
     start_from: Path | None,
+    spacing: str | None,
     threads: int,
     seed: int,
     preset: str,
@@ -100,7 +104,8 @@ def command(
                                       learning_rate=RATES[PARTS[0]], batch=pictures, parts=processes)  # fmt: skip
         fabric = make_fabric(device, processes, precision, threads)
         plans = -(-batch // (processes * accumulate))
-        build = partial(_open_preset, preset, part, plans, pretrained, views, str(fabric.device), precision == "bf16", click.echo)
+        memory = (str(fabric.device), precision == "bf16")
+        build = partial(_open_preset, preset, part, plans, pretrained, views, *memory, click.echo, spacing)
         train = _Run(data, run, build, fabric, schedules, Cadence(check_steps=check_steps), recipe, changes)
         train.parts(part, start_from, flow_steps, teacher_steps)
     except (CannotWriteError, CheckpointError, DatasetError, TrainingError) as error:

@@ -4,7 +4,7 @@ Simulated time: a camera frame every 40 ms, a chunk that takes effect after a fi
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -14,24 +14,27 @@ from act2goal_ros.control.join import JOINS
 from act2goal_ros.control.progress import ReachedSample, rms_distance
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.learning.execution import MakeExecution, StreamExecution
+from act2goal_ros.learning.levels import Denoiser, policy_at
+from act2goal_ros.learning.plans import make_planner
 from act2goal_ros.serving.bundle import ModelBundle
-from act2goal_ros.serving.imagination import Imagined
-from act2goal_ros.serving.policy import LiveFrame, PlanKeys, Proprio
+from act2goal_ros.serving.imagination import Imagination, Imagined
+from act2goal_ros.serving.policy import GoalPolicy, LiveFrame, PlanKeys, Proprio
 from act2goal_ros.sim.arm import PHYSICS_STEP, SimulatedArm
+from act2goal_ros.sim.look import look_range
 from act2goal_ros.sim.tasks import environment_of, official_tasks
 
-# What becomes of the plan: that to another episode's goal, its imagined frames in another order, all of them hidden from the
-# policy, or no plan at all, on which nothing moves.
-VARIANTS = ("normal", "other_goal", "shuffled", "masked", "none")
 PHYSICS_PER_COMMAND = 10  # 50 Hz
 TICK = PHYSICS_STEP * np.arange(1, PHYSICS_PER_COMMAND + 1, dtype=np.float64)  # s, of a command's physics steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSettings:
-    """Periods and delays in s; `variant` corrupts the plan, to learn whether it matters."""
+    """Periods and delays in s; `variant` (learning/plans.py) corrupts the plan, to learn whether it matters."""
 
     variant: str = "normal"
+    denoising_steps: int = 4  # of the variant `denoised`
+    spacing: str | None = None  # of the imagined frames (MSTH), by default as trained
+    look: str = "fast"  # of sim.look.LOOKS
     frame_period: float = 0.04
     chunk_every: int = 1  # frames
     plan_period: float = 0.2
@@ -63,14 +66,25 @@ class EpisodeResult:
     at_rest: bool = False  # at the end: success, at rest, gripper open
     distance: float = float("nan")  # m, at the end, of the object that is farthest from its target
     samples: list[ReachedSample] = field(default_factory=list)  # what a reached detector sees, at each plan
-    pictures: list[np.ndarray] = field(default_factory=list)
+    replaced_plans: int = 0  # see Planner
     trace: Trace = field(default_factory=Trace)
+    seen: "Seen | None" = None
+
+
+@dataclass
+class Seen:
+    """An episode for people: the goal's picture, camera pictures (H, W, 3) with their times in s, and plans: time in s,
+    offsets (F,) s and latents (F, C, h, w)."""
+
+    goal: np.ndarray
+    frames: list[tuple[float, np.ndarray]] = field(default_factory=list)
+    plans: list[tuple[float, np.ndarray, np.ndarray]] = field(default_factory=list)
 
 
 class Loop:
     """Runs episodes with a model bundle; `execution` makes of chunks what the arm is told, by default as the policy node does.
 
-    `settings`, `execution` and `policy` may be exchanged between episodes.
+    Between episodes periods, delays, `execution` and `policy` may be exchanged, and everything else by `configure`.
     """
 
     def __init__(
@@ -80,24 +94,45 @@ class Loop:
         robot: str = "ur5e_sim",
         threads: int = 1,
         execution: MakeExecution | None = None,
+        arms: dict[bool, SimulatedArm] | None = None,
     ) -> None:
-        if settings.variant not in VARIANTS:
-            raise ValueError(f"variant '{settings.variant}' is not one of {', '.join(VARIANTS)}")
+        self.bundle, self._threads = bundle, threads
+        self._served, self._policies = bundle.imagination(threads=threads).served, {1.0: bundle.policy(threads=threads)}
+        self._denoiser = Denoiser.load(bundle.folder, threads)
+        self._arms = {} if arms is None else arms  # by whether they render fast; loops of one thread may share them
+        self.robot = RobotConfig.load(robot)
+        self.execution: MakeExecution
+        self.configure(settings)
+        if execution is not None:
+            self.execution = execution
+
+    def configure(self, settings: LoopSettings) -> None:
+        """From now on with these settings. ValueError for a variant, look, spacing or way to join that there is not."""
         if settings.join not in JOINS:
             raise ValueError(f"join '{settings.join}' is not one of {', '.join(JOINS)}")
-        self.bundle, self.settings = bundle, settings
-        self.execution = execution or partial(StreamExecution, join=settings.join)
-        self.imagination = bundle.imagination(threads=threads)
-        self.policy = bundle.policy(threads=threads)
-        self.robot = RobotConfig.load(robot)
-        self.arm = SimulatedArm()  # resets rebuild it for other environments
+        config = self.bundle.config if settings.spacing is None else replace(self.bundle.config, spacing=settings.spacing)
+        self.settings = settings
+        self.execution = partial(StreamExecution, join=settings.join)
+        self.imagination = Imagination(config, self._served)
+        self.planner = make_planner(settings.variant, self.imagination, self._denoiser, settings.denoising_steps)
+        level = self.planner.level
+        if level not in self._policies:
+            self._policies[level] = policy_at(self.bundle, level, self._threads)
+        self.policy: GoalPolicy = self._policies[level]
+        light, look = settings.look != "stock", look_range(settings.look)
+        if light not in self._arms:
+            self._arms[light] = SimulatedArm(light=light)  # resets rebuild it for other environments
+        self.arm = self._arms[light]
+        self.arm.look = look
 
     def run(self, task: str, seed: int, keep_pictures: bool = False) -> EpisodeResult:
         """One episode of full length; it goes on after success, to see how it ends."""
         goal_picture = self.arm.reset(task, seed)
         if self.settings.variant == "other_goal":
             goal_picture = self._other_goal(task, seed)
-        episode = _Episode(self, goal_picture, seed)
+        self.planner.begin(self.arm, seed)
+        seen, replaced = (Seen(goal_picture) if keep_pictures else None), self.planner.replaced
+        episode = _Episode(self, goal_picture, seed, seen)
         result = EpisodeResult(task, seed)
         duration = self.settings.duration or self.arm.episode_limit
         while self.arm.time < duration - 1e-9:
@@ -106,9 +141,8 @@ class Loop:
                 result.success, result.success_time = True, self.arm.time
         result.at_rest = self.arm.at_rest_and_released()
         result.distance = float(np.linalg.norm(self.arm.object_positions - self.arm.target_positions, axis=1).max())
-        result.samples, result.trace = episode.samples, episode.trace
-        if keep_pictures:
-            result.pictures = episode.pictures
+        result.samples, result.trace, result.seen = episode.samples, episode.trace, seen
+        result.replaced_plans = self.planner.replaced - replaced
         return result
 
     def _other_goal(self, task: str, seed: int) -> np.ndarray:
@@ -123,8 +157,8 @@ class Loop:
 class _Episode:
     """State of one episode in the loop."""
 
-    def __init__(self, loop: Loop, goal_picture: np.ndarray, seed: int) -> None:
-        self._loop, self._seed, self._s = loop, seed, loop.settings
+    def __init__(self, loop: Loop, goal_picture: np.ndarray, seed: int, seen: Seen | None) -> None:
+        self._loop, self._seed, self._s, self._seen = loop, seed, loop.settings, seen
         self._arm = loop.arm
         self._goal = loop.imagination.encode(goal_picture)
         self._execution = loop.execution(loop.robot.limits, self._arm.joint_positions, loop.bundle.step)
@@ -134,7 +168,6 @@ class _Episode:
         self._plan_stamp = 0.0
         self._waiting: deque[tuple[float, ActionChunk]] = deque()
         self.samples: list[ReachedSample] = []
-        self.pictures: list[np.ndarray] = []
         self.trace = Trace()
 
     def tick(self) -> None:
@@ -164,7 +197,8 @@ class _Episode:
         if not plan_due and not chunk_due:
             return
         picture = self._arm.render()
-        self.pictures.append(picture)
+        if self._seen is not None:
+            self._seen.frames.append((now, picture))
         frame = self._loop.policy.observe(picture)
         if plan_due:
             self._imagine(frame.latent, now)
@@ -175,13 +209,11 @@ class _Episode:
             self.trace.chunks.append(chunk)
 
     def _imagine(self, latent: np.ndarray, now: float) -> None:
-        plan = self._loop.imagination.imagine(latent, self._goal, self._seed * 1000 + self._plans)
-        features = plan.features
-        if self._s.variant == "shuffled":
-            order = np.random.default_rng(self._seed).permutation(features.shape[1])
-            features = features[:, order]
+        plan = self._loop.planner.plan(latent, self._goal, self._seed * 1000 + self._plans)
         self._plan, self._plan_stamp = plan, now
-        self._keys = self._loop.policy.set_plan(np.ascontiguousarray(features))
+        self._keys = self._loop.policy.set_plan(plan.features)
+        if self._seen is not None:
+            self._seen.plans.append((now, plan.offsets, plan.latents))
         self.samples.append(
             ReachedSample(
                 time=now,
@@ -197,9 +229,7 @@ class _Episode:
         policy, plan = self._loop.policy, self._plan
         assert plan is not None and self._keys is not None
         age = now - self._plan_stamp
-        mask = policy.mask(plan, age)
-        if self._s.variant == "masked":
-            mask[:] = False
+        mask = self._loop.planner.seen(policy.mask(plan, age))
         proprio = Proprio(self._arm.joint_positions, self._arm.joint_velocities, self._arm.gripper_position)
         prefix = self._execution.prefix(now, self._s.delay)
         out = policy.act(self._keys, frame, proprio, mask, plan.offsets - age, prefix)

@@ -10,12 +10,12 @@ from act2goal_ros.learning.system import System
 from act2goal_ros.model.config import PRESETS, ConfigError, ModelConfig
 
 
-def configuration(preset: str, views: int | None = None) -> ModelConfig:
-    """Of a preset, for so many cameras if given. Raises ConfigError."""
+def configuration(preset: str, views: int | None = None, spacing: str | None = None) -> ModelConfig:
+    """Of a preset, for so many cameras and with that spacing of imagined frames if given. Raises ConfigError."""
     if preset not in PRESETS:
         raise ConfigError(f"preset '{preset}' is not one of {', '.join(PRESETS)}")
     config = PRESETS[preset]
-    return config if views is None else replace(config, views=views)
+    return replace(config, views=views or config.views, spacing=spacing or config.spacing)
 
 
 def open_preset(
@@ -27,6 +27,7 @@ def open_preset(
     device: str = "cpu",
     bf16: bool = False,
     say: Callable[[str], object] = print,
+    spacing: str | None = None,
 ) -> System:
     """The networks of a preset, on the CPU, to train a part of them on `device`, so many plans at a time, if they fit there.
 
@@ -34,7 +35,7 @@ def open_preset(
     """
     from act2goal_ros.learning.memory import check_memory  # which builds systems too
 
-    config = configuration(preset, views)
+    config = configuration(preset, views, spacing)
     if config.architecture == "ltx" and pretrained is None:
         raise ConfigError(f"preset '{preset}' needs --pretrained, a folder with published weights: its autoencoder is not trained here")
     if config.architecture == "ltx" and part in ("autoencoder", "distilled"):

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 Z95 = 1.959964
+# Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom.
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093)
 
 
 def wilson(successes: int, episodes: int) -> tuple[float, float]:
@@ -16,6 +18,18 @@ def wilson(successes: int, episodes: int) -> tuple[float, float]:
     centre = (p + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 * np.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n)) / (1 + Z95**2 / n)
     return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+
+
+def over_clusters(rates: Sequence[float]) -> tuple[float, float]:
+    """95 % t interval of the mean of cluster means, within 0 .. 1; ValueError with fewer than 2 or more than 20 clusters.
+
+    With tasks as clusters: what another task of the kind would give. Where the tasks are all there are, Wilson's interval over
+    all episodes answers for them, and is rather too wide, since resets are drawn task by task.
+    """
+    if not 2 <= len(rates) <= len(T95) + 1:
+        raise ValueError(f"{len(rates)} clusters, 2 to {len(T95) + 1} are needed")
+    mean, half = np.mean(rates), T95[len(rates) - 2] * np.std(rates, ddof=1) / np.sqrt(len(rates))
+    return float(max(mean - half, 0.0)), float(min(mean + half, 1.0))
 
 
 def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> dict[str, float]:
@@ -29,16 +43,39 @@ def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> dict[str
     return {"difference": float(difference.mean()), "low": float(low), "high": float(high), "episodes": len(difference)}
 
 
+def paired_rows(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """`paired_difference` in success over the tasks and resets that both have; ValueError where they share none."""
+    one, other = ({(row["task"], row["seed"]): bool(row["success"]) for row in rows} for rows in (first, second))
+    shared = sorted(set(one) & set(other))
+    return paired_difference([one[key] for key in shared], [other[key] for key in shared])
+
+
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Rates over episodes: rows with `task`, `seed`, `success` and `at_rest`."""
-    successes = sum(bool(row["success"]) for row in rows)
-    tasks = sorted({row["task"] for row in rows})
-    return {
+    """Rates over episodes: rows with `task`, `seed`, `success`, `at_rest`, and, if there were several, `evaluation` seeds.
+
+    `interval` and `at_rest_interval` are Wilson's over all episodes; `interval_over_tasks` is `over_clusters` of the tasks' rates.
+    """
+    if not rows:
+        raise ValueError("0 episodes, at least 1 needed")
+    successes, rested = (sum(bool(row[name]) for row in rows) for name in ("success", "at_rest"))
+    per_task, per_seed = (_rates(rows, by) for by in ("task", "evaluation" if "evaluation" in rows[0] else "seed"))
+    found = {
         "success_rate": successes / len(rows),
         "successes": successes,
         "episodes": len(rows),
         "interval": wilson(successes, len(rows)),
-        "at_rest_rate": sum(bool(row["at_rest"]) for row in rows) / len(rows),
-        "seeds": sorted({row["seed"] for row in rows}),
-        "per_task": {task: float(np.mean([row["success"] for row in rows if row["task"] == task])) for task in tasks},
+        "at_rest_rate": rested / len(rows),
+        "at_rest_interval": wilson(rested, len(rows)),
+        "seeds": list(per_seed),
+        "per_task": per_task,
     }
+    if "evaluation" in rows[0]:
+        found["per_seed"] = {str(seed): rate for seed, rate in per_seed.items()}
+    if 2 <= len(per_task) <= len(T95) + 1:
+        found["interval_over_tasks"] = over_clusters(list(per_task.values()))
+    return found
+
+
+def _rates(rows: Sequence[dict[str, Any]], by: str) -> dict[Any, float]:
+    values = sorted({row[by] for row in rows})
+    return {value: float(np.mean([bool(row["success"]) for row in rows if row[by] == value])) for value in values}

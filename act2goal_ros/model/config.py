@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from act2goal_ros.model.msth import SPACINGS
+
 # Layers of each block of the action expert that an adapter may change; plan keys stay as they are, so a swap recomputes nothing.
 LORA_LAYERS = ("qkv", "out", "query", "cross_out", "mlp.0", "mlp.2")
 
@@ -66,6 +68,8 @@ class ModelConfig:
             raise ConfigError(f"chunk_steps {self.chunk_steps} is not a multiple of vision_stride {self.vision_stride}")
         if self.dense_frames * self.vision_stride < self.chunk_steps:
             raise ConfigError(f"dense_frames {self.dense_frames} do not cover chunk_steps {self.chunk_steps}")
+        if self.spacing not in SPACINGS:
+            raise ConfigError(f"spacing '{self.spacing}' is not one of {', '.join(SPACINGS)}")
         for name in ("dense_frames", "distal_frames"):
             if (getattr(self, name) - 1) % self.temporal_compression:
                 raise ConfigError(f"{name} {getattr(self, name)} is not 1 more than a multiple of "

@@ -49,6 +49,12 @@ class _Imagine(_Part):
         return features, noise + velocity
 
 
+class _ImagineLevel(_Part):
+    def forward(self, noisy: Tensor, current: Tensor, goal: Tensor, offsets: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        velocity, features = self.system.world(noisy, current, goal, offsets, level)
+        return features, velocity
+
+
 class _PlanKeys(_Part):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         return self.system.expert.plan_keys(features)
@@ -75,17 +81,26 @@ class _Tick(nn.Module):
         given_mask: Tensor,
         row_times: Tensor,
         *matrices: Tensor,
+        level: Tensor | None = None,
     ) -> Tensor:
         expert = self.expert
         lora.insert(expert, dict(zip(lora_inputs(expert.config), matrices, strict=True)))
         live = expert.observe(pictures)
         context = expert.context((keys, values), frame_mask, frame_times, live, joints, velocities, gripper)
         known = expert.normalise(given, joints)
-        zero, level = torch.zeros(known.shape), torch.ones(1)  # constants, so that what follows from them alone is one too
+        zero = torch.zeros(known.shape)  # constants, so that what follows from them alone is one too
+        level = torch.ones(1) if level is None else level
         return expert.denormalise(expert.sample(context, zero, known, given_mask, row_times, level), joints)
 
 
-def _networks(system: System) -> dict[str, tuple[nn.Module, Sequence[str], Sequence[str], tuple[Tensor, ...]]]:
+class _TickLevel(_Tick):
+    """The same with the noise level of the plan's features as its last input."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(*inputs[:-1], level=inputs[-1])
+
+
+def _networks(system: System, levels: bool = False) -> dict[str, tuple[nn.Module, Sequence[str], Sequence[str], tuple[Tensor, ...]]]:
     """Name → module, input names, output names, example inputs."""
     c = system.config
     latent = torch.randn(1, c.latent_channels, c.latent_size, c.latent_size)
@@ -110,7 +125,7 @@ def _networks(system: System) -> dict[str, tuple[nn.Module, Sequence[str], Seque
     }
     tick |= {name: 0.1 * torch.randn(shape) for name, shape in lora_inputs(c).items()}
     picture = torch.rand(1, 3, c.image_size, c.image_size)
-    return {
+    networks: dict[str, tuple[nn.Module, Sequence[str], Sequence[str], tuple[Tensor, ...]]] = {
         "encode": (_Encode(system), ["pictures"], ["latents"], (picture,)),
         "decode": (_Decode(system), ["latents"], ["pictures"], (latent.expand(2, -1, -1, -1),)),
         "distance": (_Distance(system), ["current", "goal"], ["log_steps"], (latent, latent.flip(1))),
@@ -119,11 +134,18 @@ def _networks(system: System) -> dict[str, tuple[nn.Module, Sequence[str], Seque
         "plan_keys": (_PlanKeys(system), ["features"], ["keys", "values"], (features,)),
         "tick": (_Tick(system), list(tick), ["actions"], tuple(tick.values())),
     }
+    if levels:
+        level = torch.full((1,), 0.5)
+        networks["imagine_level"] = (_ImagineLevel(system), ["noisy", "current", "goal", "offsets", "level"], ["features", "velocity"],
+                                     (frames, latent, latent.flip(1), offsets, level))
+        networks["tick_level"] = (_TickLevel(system), [*tick, "level"], ["actions"], (*tick.values(), level))
+    return networks
 
 
-def export(system: System, folder: Path, description: dict[str, Any]) -> dict[str, float]:
+def export(system: System, folder: Path, description: dict[str, Any], levels: bool = False) -> dict[str, float]:
     """Writes the ONNX files, their reference and the manifest; returns each network's difference from torch.
 
+    With `levels` also world model and tick with the noise level as an input (learning/levels.py), which ablations need.
     The difference is a share of the outputs' range; BackendError when it is more than `reference.TOLERANCE`, ConfigError
     for what no node serves.
     """
@@ -135,7 +157,7 @@ def export(system: System, folder: Path, description: dict[str, Any]) -> dict[st
     samples = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        for name, (module, inputs, outputs, example) in _networks(system).items():
+        for name, (module, inputs, outputs, example) in _networks(system, levels).items():
             axes = {"latents": {0: "frames"}, "pictures": {0: "frames"}} if name == "decode" else None
             torch.onnx.export(module.eval(), example, str(folder / f"{name}.onnx"), input_names=list(inputs),
                               output_names=list(outputs), dynamic_axes=axes, opset_version=OPSET, dynamo=False)  # fmt: skip

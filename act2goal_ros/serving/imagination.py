@@ -57,15 +57,29 @@ class Imagination:
         """(H, W, 3) uint8 RGB of any size → (C, h, w) float32."""
         return self._runners["encode"]({"pictures": picture_input(image, self.config.image_size)})["latents"][0]
 
-    def imagine(self, live: np.ndarray, goal: np.ndarray, seed: int) -> Imagined:
-        """One pass of the world model from pure noise; latents (C, h, w)."""
+    def offsets(self, live: np.ndarray, goal: np.ndarray, seconds: float | None = None) -> tuple[np.ndarray, float]:
+        """Steps (F,) of the frames to imagine, and the time to goal in s: estimated, or what is given."""
+        c, seconds = self.config, self.time_to_goal(live, goal) if seconds is None else seconds
+        return frame_offsets(seconds / c.step, c.vision_stride, c.dense_frames, c.distal_frames, c.spacing), seconds
+
+    def noise(self, seed: int) -> np.ndarray:
+        """(F, C, h, w) float32, what a plan with this seed is imagined from."""
+        c = self.config
+        shape = (c.frames, c.latent_channels, c.latent_size, c.latent_size)
+        return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+    def imagine(
+        self, live: np.ndarray, goal: np.ndarray, seed: int, order: np.ndarray | None = None, seconds: float | None = None
+    ) -> Imagined:
+        """One pass of the world model from pure noise; latents (C, h, w); `seconds` to the goal, where that is known.
+
+        With `order` (F,) the world model is told the frames' times in another order than the plan: a corrupted plan.
+        """
         c, started = self.config, time.perf_counter()
-        seconds = self.time_to_goal(live, goal)
-        steps = frame_offsets(seconds / c.step, c.vision_stride, c.dense_frames, c.distal_frames, c.spacing)
-        shape = (1, c.frames, c.latent_channels, c.latent_size, c.latent_size)
-        noise = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+        steps, seconds = self.offsets(live, goal, seconds)
+        told = steps if order is None else steps[order]
         out = self._runners["imagine"](
-            {"noise": noise, "current": live[None], "goal": goal[None], "offsets": steps[None].astype(np.float32)}
+            {"noise": self.noise(seed)[None], "current": live[None], "goal": goal[None], "offsets": told[None].astype(np.float32)}
         )
         duration = 1000 * (time.perf_counter() - started)
         return Imagined(steps * c.step, c.dense_frames, out["features"][0], out["latents"][0], seconds, duration)

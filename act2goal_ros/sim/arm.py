@@ -4,6 +4,9 @@ import os
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 
+from dataclasses import dataclass
+from typing import Any
+
 import cv2
 import mujoco
 import numpy as np
@@ -21,6 +24,15 @@ SUPERSAMPLING = 2  # without multisampling a distant cube aliases; render larger
 REST_SPEED = 0.05  # rad/s
 OPEN_BELOW = 0.25  # gripper position (0 open .. 1 closed)
 CONTROL_EVERY = round(CONTROL_STEP / PHYSICS_STEP)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that decides how the simulation goes on."""
+
+    state: np.ndarray
+    memory: dict[str, Any]
+    steps: int
 
 
 class SimulatedArm:
@@ -145,6 +157,22 @@ class SimulatedArm:
         self._steps += 1
         if self._steps % CONTROL_EVERY == 0:
             self._scene.after_control_step()
+
+    def snapshot(self) -> Snapshot:
+        """The present state of the present episode."""
+        kind = mujoco.mjtState.mjSTATE_INTEGRATION
+        state = np.empty(mujoco.mj_stateSize(self.model, kind))
+        mujoco.mj_getState(self.model, self.data, state, kind)
+        return Snapshot(state, self._scene.memory(), self._steps)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Back to a state of this episode: from there on all goes as it did."""
+        kind = mujoco.mjtState.mjSTATE_INTEGRATION
+        self._steps = snapshot.steps
+        mujoco.mj_setState(self.model, self.data, snapshot.state, kind)
+        self._scene.remember(snapshot.memory)
+        mujoco.mj_forward(self.model, self.data)
+        mujoco.mj_setState(self.model, self.data, snapshot.state, kind)  # the solver's warm start, which that changed
 
     @property
     def joint_positions(self) -> np.ndarray:

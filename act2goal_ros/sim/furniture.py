@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from ogbench.manipspace.envs.scene_env import SceneEnv
@@ -31,6 +32,13 @@ class FurnitureScene(LightScene, SceneEnv):
 
     def _set_buttons(self, states: np.ndarray) -> None:
         self._cur_button_states = states.copy()
+        self._apply_button_states()
+
+    memories = ("_cur_button_states", "_prev_button_states", "_prev_ob_info", "_prev_qpos", "_prev_qvel")
+
+    def remember(self, memory: dict[str, Any]) -> None:
+        """With the colours and locks that go with the buttons."""
+        super().remember(memory)
         self._apply_button_states()
 
     def after_control_step(self) -> None:

@@ -44,6 +44,15 @@ UNSEEN = {
     "camera": replace(PLAIN, camera_position=0.02, camera_angle=np.deg2rad(3.0)),
     "distractor": replace(PLAIN, distractor=1.0),
 }
+# What an evaluation may look like. stock: OGBench's own renderer. unseen:region looks fast; its tasks differ (tasks.beyond_task).
+LOOKS = ("fast", "stock", "randomised", *(f"unseen:{name}" for name in UNSEEN), "unseen:region")
+
+
+def look_range(look: str) -> LookRange | None:
+    """What the looks of `look` are drawn from; None: OGBench's own. ValueError for one that is not in LOOKS."""
+    if look not in LOOKS:
+        raise ValueError(f"look '{look}' is not one of {', '.join(LOOKS)}")
+    return RANGE if look == "randomised" else UNSEEN.get(look.removeprefix("unseen:"))
 
 
 def add_distractor(root: Any) -> None:

@@ -1,6 +1,7 @@
 """OGBench's manipulation scenes with light visuals and reproducible resets."""
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -91,6 +92,17 @@ class LightScene(ManipSpaceEnv):
 
     def after_control_step(self) -> None:
         """What OGBench does after each of its control steps of 0.05 s, beside physics."""
+
+    memories: tuple[str, ...] = ()  # attributes beside MuJoCo's state that decide how an episode goes on
+
+    def memory(self) -> dict[str, Any]:
+        """Copies of them."""
+        return {name: copy.copy(getattr(self, name)) for name in self.memories}
+
+    def remember(self, memory: dict[str, Any]) -> None:
+        """Sets them as they were."""
+        for name, value in memory.items():
+            setattr(self, name, copy.copy(value))
 
     @property
     def arm_joints(self) -> np.ndarray:

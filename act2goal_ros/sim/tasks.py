@@ -8,6 +8,7 @@ ENVIRONMENTS = ("cube-single", "cube-double", "cube-triple", "scene")  # OGBench
 CUBES = {"cube-single": 1, "cube-double": 2, "cube-triple": 3, "scene": 1}
 OFFICIAL = 5  # tasks of every environment
 LOW, HIGH = (0.3, -0.3), (0.55, 0.3)  # m, where OGBench puts cubes and targets
+MARGIN = 0.03  # m beyond, still within OGBench's workspace, where the beyond-task starts and ends
 SCENE_LOW, SCENE_HIGH = (0.3, -0.07), (0.45, 0.18)  # m, and among the furniture
 CUBE_HEIGHT = 0.04  # m
 APART = 0.08  # m between cubes, so that an open gripper fits between them
@@ -28,9 +29,15 @@ def free_task(environment: str) -> str:
     return f"{environment}-random"
 
 
+def beyond_task() -> str:
+    """The free task whose cube starts or ends where none is in training data: up to MARGIN outside OGBench's area."""
+    return "cube-single-beyond"
+
+
 def all_tasks() -> list[str]:
     """Every task of every environment."""
-    return [task for environment in ENVIRONMENTS for task in [*official_tasks(environment), free_task(environment)]]
+    tasks = [task for environment in ENVIRONMENTS for task in [*official_tasks(environment), free_task(environment)]]
+    return [*tasks, beyond_task()]
 
 
 def environment_of(task: str) -> str:
@@ -43,17 +50,35 @@ def environment_of(task: str) -> str:
 def reset_options(task: str, seed: int | None) -> Options:
     """What OGBench's reset takes for a task; a free one is drawn from the seed."""
     environment = environment_of(task)
-    if task != free_task(environment):
+    if task in official_tasks(environment):
         return {"task_id": int(task.rpartition("-")[2])}
     generator = np.random.default_rng(seed)
     if environment == "cube-single":
-        low, high = (*LOW, CUBE_HEIGHT / 2), (*HIGH, CUBE_HEIGHT / 2)
-        start, goal = generator.uniform(low, high)[None], generator.uniform(low, high)[None]
+        places = _beyond(generator) if task == beyond_task() else [_within(generator, 0.0) for _ in range(2)]
+        start, goal = (place[None] for place in places)
         return {"task_info": {"task_name": task, "init_xyzs": start, "goal_xyzs": goal}}
     if environment == "scene":
         return {"task_info": {"task_name": task} | _furniture(generator)}
     start, goal = _cubes(generator, CUBES[environment])
     return {"task_info": {"task_name": task, "init_xyzs": start, "goal_xyzs": goal}}
+
+
+def _within(generator: np.random.Generator, margin: float) -> np.ndarray:
+    """(3,) m, on the table within OGBench's area and a margin around it."""
+    low, high = (*np.subtract(LOW, margin), CUBE_HEIGHT / 2), (*np.add(HIGH, margin), CUBE_HEIGHT / 2)
+    return generator.uniform(low, high)
+
+
+def _outside(place: np.ndarray) -> bool:
+    return bool((place[:2] < LOW).any() or (place[:2] > HIGH).any())
+
+
+def _beyond(generator: np.random.Generator) -> list[np.ndarray]:
+    """Start and goal, at least one of them outside OGBench's area, far enough apart that there is something to do."""
+    while True:
+        places = [_within(generator, MARGIN) for _ in range(2)]
+        if any(map(_outside, places)) and np.linalg.norm(places[0] - places[1]) > APART:
+            return places
 
 
 def _cubes(generator: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,204 @@
+"""The learning system's figures: success, ablations, the world model, speed. Writes docs/results/learning.json, part by part.
+
+A part runs `act2goal eval`, `ablate` or `eval-world`, whose episodes are kept in outputs/learning: interrupted, it goes on. Its
+figures replace its older ones, the rest stays. benchmarks/learning_page.py makes docs/results.md of it.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import results
+from results import ROOT
+
+from act2goal_ros.learning.ablations import HORIZONS, REPLAN_EVERY
+from act2goal_ros.learning.rowlog import Row
+from act2goal_ros.learning.statistics import summary
+from act2goal_ros.sim.look import UNSEEN
+from act2goal_ros.sim.tasks import ENVIRONMENTS
+
+NAME = "learning"
+OUTPUTS = ROOT / "outputs" / NAME
+PARTS = ("tasks", "unseen", "msth", "plan", "replan", "world_model", "baselines", "command")  # of several entries each
+KEYS = (*PARTS[:5], "replan_every_frame_loss", "world_model", "imagination_ms", "tick_ms", "training_hours", "baselines",
+        "hardware", "command", "commit", "date")  # fmt: skip
+SETTINGS = (*UNSEEN, "region")
+model_option = click.option("--model", default="act2goal-tiny", show_default=True)
+episodes_option = click.option("--episodes", default=50, show_default=True, help="Resets of each task and seed.")
+workers_option = click.option("--workers", default=2, show_default=True)
+
+
+def store(part: str, values: dict[str, Any], name: str = "", every: dict[str, Any] | None = None) -> None:
+    """Merges `values` into a part and `every` into the top, with the command and where and when it ran."""
+    found = dict.fromkeys(KEYS) | results.load(NAME)
+    for key in PARTS:
+        found[key] = found[key] or {}
+    command = next(iter(results.command(part).values()))
+    if part in PARTS:
+        found[part] |= values
+        found["command"][f"{part}.{name}" if name else part] = command
+    else:
+        found["command"][part] = command
+    found |= (every or {}) | results.origin()
+    results.RESULTS.mkdir(parents=True, exist_ok=True)
+    (results.RESULTS / f"{NAME}.json").write_text(json.dumps(found, indent=2) + "\n")
+    click.echo(json.dumps(values | (every or {}), indent=2))
+
+
+def act2goal(*arguments: object) -> None:
+    """Runs a command of the package."""
+    subprocess.run([sys.executable, "-m", "act2goal_ros.cli.main", *map(str, arguments)], check=True, cwd=ROOT)
+
+
+def evaluated(output: Path, *arguments: object) -> dict[str, Any]:
+    """What `act2goal eval` found in one environment, without the reached detector; with the model's hash."""
+    act2goal("eval", *arguments, "--output", output)
+    found = json.loads(output.read_text())
+    kept = {key: value for key, value in found["summary"].items() if key != "reached_detector"}
+    return kept | {"model": found["model_hash"][:12]}
+
+
+@click.group()
+def main() -> None:
+    """Measure a part and merge it into docs/results/learning.json."""
+
+
+@main.command()
+@click.option("--env", "environment", default="cube-single", show_default=True, type=click.Choice(ENVIRONMENTS))
+@click.option("--look", default="fast", show_default=True, type=click.Choice(["fast", "stock", "randomised"]))
+@click.option("--seeds", default=3, show_default=True, help="Evaluation seeds.")
+@click.option("--films", type=click.Path(path_type=Path), help="Folder for films.")
+@model_option
+@episodes_option
+@workers_option
+def tasks(environment: str, look: str, seeds: int, films: Path | None, model: str, episodes: int, workers: int) -> None:
+    """Success on the official tasks of an environment."""
+    name = environment.replace("-", "_") + ("" if look == "fast" else f"_{look}_look")
+    filmed = ("--films", films) if films else ()
+    found = evaluated(OUTPUTS / f"{name}.json", model, "--env", environment, "--look", look, "--episodes", episodes, "--seeds", seeds,
+                      "--workers", workers, *filmed)  # fmt: skip
+    store("tasks", {name: found}, name)
+
+
+@main.command()
+@click.argument("setting", type=click.Choice(SETTINGS))
+@click.option("--seeds", default=3, show_default=True, help="Evaluation seeds.")
+@model_option
+@episodes_option
+@workers_option
+def unseen(setting: str, seeds: int, model: str, episodes: int, workers: int) -> None:
+    """Success on cube-single as no training data look. region: beside it, starts and goals anywhere inside the area."""
+    common = (model, "--episodes", episodes, "--seeds", seeds, "--workers", workers)
+    found = evaluated(OUTPUTS / f"unseen_{setting}.json", *common, "--look", f"unseen:{setting}")
+    if setting == "region":
+        found["inside"] = evaluated(OUTPUTS / "unseen_region_inside.json", *common, "--tasks", "random")
+    store("unseen", {setting: found}, setting)
+
+
+@main.command()
+@click.argument("name", type=click.Choice(["plan", "replan", "msth"]))
+@click.option("--trained", multiple=True, metavar="SPACING=MODEL", help="msth: the model trained for a spacing.")
+@click.option("--same-weights", is_flag=True, help="msth: where none was trained, --model with its frames at other times.")
+@click.option("--env", "environments", multiple=True, type=click.Choice(ENVIRONMENTS), help="plan: may be given several times.")
+@click.option("--seeds", default=1, show_default=True, help="Evaluation seeds.")
+@model_option
+@episodes_option
+@workers_option
+def ablation(
+    name: str, trained: tuple[str, ...], same_weights: bool, environments: tuple[str, ...], seeds: int, model: str, episodes: int,
+    workers: int,
+) -> None:  # fmt: skip
+    """What of the plan, of replanning, of MSTH matters."""
+    where = environments or (ENVIRONMENTS if name == "msth" else ("cube-single",))
+    output = OUTPUTS / f"{name}.json"
+    more = [f"--trained={pair}" for pair in trained] + ["--same-weights"] * same_weights + [f"--env={e}" for e in where]
+    act2goal("ablate", name, "--model", model, "--episodes", episodes, "--seeds", seeds, "--workers", workers, "--output", output, *more)
+    found = json.loads(output.read_text())
+    values, every = ablation_values(name, found)
+    about = {"environments": list(where), "models": {variant: digest[:12] for variant, digest in found["models"].items()}}
+    store(name, values | {"about": about | {"trained": [pair.partition("=")[0] for pair in trained]}}, every=every)
+
+
+def ablation_values(name: str, found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the part's entries, keys of the top) of what `act2goal ablate` wrote."""
+    lost = found["less_than_first"]
+    variants = {key: value | ({"less_than_first": lost[key]} if key in lost else {}) for key, value in found["variants"].items()}
+    if name == "replan":
+        pairs = {str(n): (variants[str(n)], variants.get(f"{n}_without_prefix")) for n in REPLAN_EVERY if str(n) in variants}
+        steps = {n: given | {"without_prefix": free} for n, (given, free) in pairs.items()}
+        loss = found["every_frame_loss"]
+        return steps | {"every_frame_loss": loss}, {"replan_every_frame_loss": loss["difference"]}
+    if name == "msth":
+        gain = found["long_gain"]
+        return found["by_horizon"] | {"long_gain": gain and gain["difference"], "long_gain_paired": gain}, {}
+    return variants, {}
+
+
+@main.command()
+@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--share", default=0.03, show_default=True, help="The last of the episodes, which training leaves out; 1: all.")
+@click.option("--each", default=6, show_default=True, help="Plans of each episode.")
+@click.option("--denoising-steps", default=0, show_default=True, help="Also plans denoised in so many steps (export --levels).")
+@click.option("--localiser", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Other data to fit the localiser on.")
+@model_option
+def world(data: Path, share: float, each: int, denoising_steps: int, localiser: Path | None, model: str) -> None:
+    """Measures of the world model on held-out episodes."""
+    output = OUTPUTS / "world.json"
+    more = ("--localiser", localiser) if localiser else ()
+    act2goal("eval-world", data, model, "--share", share, "--each", each, "--denoising-steps", denoising_steps, "--output", output, *more)
+    found = json.loads(output.read_text())
+    picture = ROOT / "docs" / "pictures" / "world-model.png"
+    picture.write_bytes(output.with_name("world-one_pass.png").read_bytes())
+    store("world_model", found | {"model": found["model_hash"][:12]})
+
+
+@main.command()
+@click.option("--runs", default=2000, show_default=True, help="Ticks.")
+@click.option("--core", default=0, show_default=True)
+@model_option
+def speed(runs: int, core: int, model: str) -> None:
+    """One imagination and one tick, on one core, in ONNX Runtime."""
+    from speed import tick
+
+    store("speed", {}, every=tick(runs, core, model))
+
+
+@main.command()
+@click.option("--hours", required=True, type=click.FloatRange(0, min_open=True), help="From nothing to the weights, as the manifest says.")
+def training(hours: float) -> None:
+    """How long training took."""
+    store("training_hours", {}, every={"training_hours": hours})
+
+
+@main.command()
+@click.argument("name")
+@click.argument("rows", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def baseline(name: str, rows: Path) -> None:
+    """Success of another policy: ROWS is JSON with `rows`, or JSON lines; task, seed, success and at_rest each."""
+    store("baselines", {name: summary(read_rows(rows))}, name)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Episodes of a JSON file's `rows`, or of JSON lines; what has no task is a header."""
+    text = path.read_text()
+    found = json.loads(text)["rows"] if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+    return [row for row in found if "task" in row]
+
+
+@main.command()
+def status() -> None:
+    """What is measured and what is not."""
+    found = results.load(NAME)
+    for key in KEYS:
+        value = found.get(key)
+        inner = ", ".join(value) if isinstance(value, dict) and key in PARTS else ""
+        click.echo(f"{key:>24}  {'not measured' if not value and value != 0 else inner or value}")
+    missing = [h for h in HORIZONS if not any(h in v for v in (found.get("msth") or {}).values() if isinstance(v, dict))]
+    click.echo(f"{'msth not measured for':>24}  {', '.join(missing) or 'nothing'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The pages of results are what docs/results gives, say what was not measured, and the parts are stored as they are called."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ogbench")
+pytest.importorskip("psutil")
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import learning  # noqa: E402
+import learning_page  # noqa: E402
+import learning_plots  # noqa: E402
+import report  # noqa: E402
+import results  # noqa: E402
+from learning_text import TASKS  # noqa: E402
+
+RATE = {"success_rate": 0.9, "interval": [0.8, 0.95], "at_rest_rate": 0.7, "episodes": 750, "seeds": [0, 1, 2],
+        "per_task": {f"t{i}": 0.9 for i in range(5)}}  # fmt: skip
+PAIRED = {"difference": 0.012, "low": -0.01, "high": 0.03, "episodes": 250}
+
+
+def test_pages_are_up_to_date() -> None:
+    assert (ROOT / "docs" / "results.md").read_text() == learning_page.page(results.load("learning")), "run benchmarks/learning_page.py"
+    assert (ROOT / "docs" / "benchmarks.md").read_text() == report.page(), "run benchmarks/report.py"
+
+
+def test_pictures_that_are_shown_are_there() -> None:
+    for name in re.findall(r"\]\(pictures/([^)]+)\)", (ROOT / "docs" / "results.md").read_text()):
+        assert (ROOT / "docs" / "pictures" / name).is_file()
+
+
+def test_nothing_measured_is_said_so() -> None:
+    text = learning_page.page({})
+    assert text.count(learning_page.NOT) > 40
+    for title, *_ in TASKS.values():
+        assert f"| {title} | not measured |" in text
+    assert "![" not in text
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["benchmarks/learning.py", "tasks", "--films", "/tmp/films", "--trained=fixed=/tmp/m/fixed"])
+    return tmp_path
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "learning.json").read_text())
+
+
+def test_parts_keep_each_other_and_the_issue_s_keys(folder: Path) -> None:
+    learning.store("tasks", {"cube_single": RATE}, "cube_single")
+    learning.store("tasks", {"scene": RATE}, "scene")
+    learning.store("speed", {}, every={"tick_ms": {"p50": 2.5, "p99": 3.0, "max": 4.0}})
+    found = stored(folder)
+    parts = {"tasks", "unseen", "msth", "plan", "replan", "replan_every_frame_loss", "world_model", "baselines"}
+    assert set(found) == parts | {"imagination_ms", "tick_ms", "training_hours", "hardware", "command", "commit", "date"}
+    assert set(found["tasks"]) == {"cube_single", "scene"} and found["tick_ms"]["p50"] == 2.5 and found["training_hours"] is None
+    assert found["command"]["tasks.scene"] == "python benchmarks/learning.py tasks --films films --trained=fixed=fixed"
+    assert found["hardware"] and found["date"]
+
+
+def test_ablations_as_they_are_called(folder: Path) -> None:
+    variants = dict.fromkeys(("1", "2", "4", "8", "16", "1_without_prefix", "2_without_prefix"), RATE)
+    lost = {name: PAIRED for name in variants if name != "1"}
+    loss = PAIRED | {"best": "4"}
+    values, every = learning.ablation_values("replan", {"variants": variants, "less_than_first": lost, "every_frame_loss": loss})
+    assert every == {"replan_every_frame_loss": 0.012}
+    assert values["2"]["success_rate"] == 0.9 and values["2"]["without_prefix"]["success_rate"] == 0.9
+    assert values["16"]["without_prefix"] is None
+    learning.store("replan", values, every=every)
+    text = learning_page.page(stored(folder))
+    assert "loses to the best of the ten: 1.2 points (asked: ≤ 2): +1.2 (-1.0 to +3.0), of 250 paired episodes; best: 4" in text
+    by_horizon = {"paper": {"long": RATE}, "fixed": {"long": RATE}}
+    values, _ = learning.ablation_values("msth", {"variants": {}, "less_than_first": {}, "by_horizon": by_horizon, "long_gain": None})
+    assert values["long_gain"] is None and values["paper"]["long"]["episodes"] == 750
+
+
+def test_rates_are_shown_with_what_was_asked_and_published(folder: Path) -> None:
+    learning.store("tasks", {"cube_double": RATE, "cube_single": RATE | {"success_rate": 1.0}}, "cube_double")
+    learning.store("unseen", {"light": RATE}, "light")
+    text = learning_page.page(stored(folder))
+    assert ("| visual-cube-double | 90.0 % | 80.0 – 95.0 % | 75 / 95 % | 70.0 % |  | 750 (3) | 90 90 90 90 90 | 39 ± 2 |") in text
+    assert "| light and shadow | 90.0 % | 80.0 – 95.0 % | 90.0 % | 70.0 % |" in text, "of the seen score, which is 100 %"
+    assert "(pictures/results-tasks.png)" in text and "results-plan" not in text
+
+
+def test_plots_are_drawn_of_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning_plots, "PICTURES", tmp_path)
+    learning_plots.draw({"tasks": {"cube_single": RATE}, "plan": None})
+    assert [path.name for path in tmp_path.iterdir()] == ["results-tasks.png"]
+
+
+def test_rows_of_another_policy(tmp_path: Path) -> None:
+    rows = [{"task": "a", "seed": 1, "success": True, "at_rest": False}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"options": {}}) + "\n" + json.dumps(rows[0]) + "\n")
+    (tmp_path / "rows.json").write_text(json.dumps({"rows": rows}))
+    assert learning.read_rows(tmp_path / "rows.jsonl") == learning.read_rows(tmp_path / "rows.json") == rows
