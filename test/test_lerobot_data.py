@@ -341,3 +341,14 @@ def test_lerobot_itself_agrees() -> None:
     done = subprocess.run([os.environ["LEROBOT_PYTHON"], str(script)], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert ", 0 failed" in done.stdout
+
+
+@pytest.mark.parametrize("codec", ["av1", "h264"])
+def test_an_encoder_takes_no_realtime_priority(tmp_path: Path, codec: str) -> None:
+    before = (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority)
+    with VideoWriter(tmp_path / "a.mp4", 20, 128, 128, codec) as video:
+        for _ in range(3):
+            video.write(np.zeros((128, 128, 3), np.uint8))
+            threads = [int(name) for name in os.listdir("/proc/self/task")]
+            assert {os.sched_getscheduler(thread) for thread in threads} == {before[0]}
+    assert (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority) == before

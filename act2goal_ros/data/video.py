@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -43,8 +45,32 @@ class VideoWriter:
 
     def write(self, rgb: Rgb) -> None:
         """Adds a picture."""
-        self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+        if self.frames:
+            packets = self._stream.encode(frame)
+        else:  # which opens the encoder
+            with _same_scheduling():
+                packets = self._stream.encode(frame)
+        self._container.mux(packets)
         self.frames += 1
+
+
+@contextmanager
+def _same_scheduling() -> Iterator[None]:
+    """SVT-AV1 gives itself and whoever calls it SCHED_FIFO 99 where it may, and would starve a robot: all of it is taken back."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    before = {thread: os.sched_getscheduler(thread) for thread in _threads()}
+    try:
+        yield
+    finally:
+        for thread in _threads():
+            with suppress(ProcessLookupError):
+                if os.sched_getscheduler(thread) != before.get(thread, policy):
+                    os.sched_setscheduler(thread, before.get(thread, policy), parameters)
+
+
+def _threads() -> list[int]:
+    return [int(name) for name in os.listdir("/proc/self/task")]
 
 
 def read_frames(path: Path, times: Sequence[float], tolerance: float) -> Iterator[Rgb]:
