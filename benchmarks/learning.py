@@ -103,18 +103,20 @@ def unseen(setting: str, seeds: int, model: str, episodes: int, workers: int) ->
 @click.option("--trained", multiple=True, metavar="SPACING=MODEL", help="msth: the model trained for a spacing.")
 @click.option("--same-weights", is_flag=True, help="msth: where none was trained, --model with its frames at other times.")
 @click.option("--env", "environments", multiple=True, type=click.Choice(ENVIRONMENTS), help="plan: may be given several times.")
+@click.option("--until-success", is_flag=True, help="End episodes at success, in half the time; rest at the end is then not known.")
 @click.option("--seeds", default=1, show_default=True, help="Evaluation seeds.")
 @model_option
 @episodes_option
 @workers_option
 def ablation(
-    name: str, trained: tuple[str, ...], same_weights: bool, environments: tuple[str, ...], seeds: int, model: str, episodes: int,
-    workers: int,
+    name: str, trained: tuple[str, ...], same_weights: bool, environments: tuple[str, ...], until_success: bool, seeds: int, model: str,
+    episodes: int, workers: int,
 ) -> None:  # fmt: skip
     """What of the plan, of replanning, of MSTH matters."""
     where = environments or (ENVIRONMENTS if name == "msth" else ("cube-single",))
     output = OUTPUTS / f"{name}.json"
-    more = [f"--trained={pair}" for pair in trained] + ["--same-weights"] * same_weights + [f"--env={e}" for e in where]
+    more = [*(f"--trained={pair}" for pair in trained), *(f"--env={e}" for e in where)]
+    more += ["--same-weights"] * same_weights + ["--until-success"] * until_success
     act2goal("ablate", name, "--model", model, "--episodes", episodes, "--seeds", seeds, "--workers", workers, "--output", output, *more)
     found = json.loads(output.read_text())
     values, every = ablation_values(name, found)

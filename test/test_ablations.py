@@ -24,7 +24,7 @@ def pretend(job: Job) -> Row:
     spoilt = job.settings.variant != "normal" or job.settings.chunk_every > 4 or job.settings.spacing == "fixed"
     success = not (hard and spoilt)
     return {"name": job.name, "model": job.digest, "task": job.task, "seed": job.seed, "evaluation": job.evaluation,
-            "success": success, "at_rest": False}  # fmt: skip
+            "success": success, "at_rest": None if job.settings.until_success else False}  # fmt: skip
 
 
 def test_resets_of_evaluation_seeds_are_all_different() -> None:
@@ -136,6 +136,9 @@ def test_the_command_writes_what_it_shows(tmp_path: Path, monkeypatch: pytest.Mo
     assert set(found["variants"]) == {"1", "16"} and found["variants"]["16"]["success_rate"] == 0.5
     assert "50.0 %" in result.output and "+50.0" in result.output
     assert found["every_frame_loss"]["difference"] == 0.0
+    again = ["replan", "--episodes", "2", "--workers", "0", "--output", str(tmp_path / "quick.json"), "--until-success"]
+    assert CliRunner().invoke(ablate.command, again).exit_code == 0
+    assert json.loads((tmp_path / "quick.json").read_text())["variants"]["1"]["at_rest_rate"] is None
     refused = CliRunner().invoke(ablate.command, ["msth", "--output", str(output)])
     assert refused.exit_code == 1 and "give --trained SPACING=MODEL" in refused.output
 

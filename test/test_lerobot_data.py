@@ -349,6 +349,6 @@ def test_an_encoder_takes_no_realtime_priority(tmp_path: Path, codec: str) -> No
     with VideoWriter(tmp_path / "a.mp4", 20, 128, 128, codec) as video:
         for _ in range(3):
             video.write(np.zeros((128, 128, 3), np.uint8))
-            threads = [int(name) for name in os.listdir("/proc/self/task")]
-            assert {os.sched_getscheduler(thread) for thread in threads} == {before[0]}
+            policies = {os.sched_getscheduler(int(name)) for name in os.listdir("/proc/self/task")}
+            assert not policies & {os.SCHED_FIFO, os.SCHED_RR}
     assert (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority) == before

@@ -41,6 +41,11 @@ def test_evaluation_seeds_are_told_apart() -> None:
     assert found["per_seed"] == {"0": 1.0, "1": 0.0, "2": 0.0}
 
 
+def test_rest_that_is_not_known_is_no_rate() -> None:
+    found = summary([{"task": "a", "seed": s, "success": True, "at_rest": None} for s in (1, 2)])
+    assert found["success_rate"] == 1.0 and found["at_rest_rate"] is None and found["at_rest_interval"] is None
+
+
 def test_interval_over_clusters() -> None:
     """Five tasks: mean .8, deviation .1, half width 2.776 · .1 / √5."""
     low, high = over_clusters([0.8, 0.8 - 0.1 * 2**0.5, 0.8 + 0.1 * 2**0.5, 0.8, 0.8])

@@ -21,20 +21,21 @@ ABLATIONS = ("plan", "replan", "msth")
               help="Default: cube-single; all four for msth.")
 @click.option("--variant", "chosen", multiple=True, help="Only these; the first of all is always run, to compare with.")
 @click.option("--episodes", default=50, show_default=True, help="Resets of each task and seed.")
+@click.option("--until-success", is_flag=True, help="End episodes at success, in half the time; rest at the end is then not known.")
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Evaluation seeds.")
 @click.option("--workers", default=2, show_default=True, help="Processes; 0: this one.")
 @click.option("--output", type=click.Path(path_type=Path),
               help="JSON; default outputs/ablations/NAME.json. Episodes are in a .jsonl beside it: an interrupted run goes on.")
 def command(
     name: str, model: str, trained: tuple[str, ...], same_weights: bool, environments: tuple[str, ...], chosen: tuple[str, ...],
-    episodes: int, seeds: int, workers: int, output: Path | None,
+    episodes: int, until_success: bool, seeds: int, workers: int, output: Path | None,
 ) -> None:  # fmt: skip
     """Run an ablation: plan (right, another episode's, shuffled, permuted times, goal frame, masked, none, true future, denoised),
     replan (a chunk every 1 to 16 frames, with and without prefix conditioning), or msth (spacings of the imagined frames).
 
     Every variant runs the same resets. Intervals: Wilson's for rates, a paired bootstrap for differences (95 %).
     """
-    from act2goal_ros.learning.ablations import jobs_for
+    from act2goal_ros.learning import ablations
     from act2goal_ros.learning.jobs import run_jobs
     from act2goal_ros.learning.rowlog import LogError, RowLog
 
@@ -42,8 +43,9 @@ def command(
     where = environments or (ENVIRONMENTS if name == "msth" else ("cube-single",))
     try:
         variants = _variants(name, model, dict(_pair(text) for text in trained), same_weights, chosen)
-        jobs = jobs_for(variants, where, episodes, seeds, by_model=name == "msth")
-        with RowLog(output.with_suffix(".jsonl"), {"ablation": name}) as log:
+        variants = ablations.until_success(variants) if until_success else variants
+        jobs = ablations.jobs_for(variants, where, episodes, seeds, by_model=name == "msth")
+        with RowLog(output.with_suffix(".jsonl"), {"ablation": name, "until_success": until_success}) as log:
             rows = run_jobs(log, jobs, workers)
     except (LogError, FileNotFoundError, ValueError) as error:
         raise click.ClickException(str(error)) from error

@@ -1,7 +1,7 @@
 """Ablations: what is compared, on which tasks, and how their episodes are paired. Every variant runs the same resets."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from act2goal_ros.learning.evaluate import LoopSettings
@@ -60,6 +60,11 @@ def msth_variants(models: Mapping[str, str], otherwise: str | None = None) -> li
         raise ValueError(f"{', '.join(unknown)} is none of the spacings {', '.join(SPACINGS)}")
     found = {spacing: models.get(spacing, otherwise) for spacing in SPACINGS}
     return [Variant(spacing, model, LoopSettings(spacing=spacing)) for spacing, model in found.items() if model is not None]
+
+
+def until_success(variants: Sequence[Variant]) -> list[Variant]:
+    """The same, their episodes ended at success: in about half the time, but whether they would have ended at rest is not known."""
+    return [replace(variant, settings=replace(variant.settings, until_success=True)) for variant in variants]
 
 
 def jobs_for(variants: Sequence[Variant], environments: Sequence[str], episodes: int, seeds: int, by_model: bool = False) -> list[Job]:

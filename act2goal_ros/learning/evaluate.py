@@ -35,6 +35,7 @@ class LoopSettings:
     denoising_steps: int = 4  # of the variant `denoised`
     spacing: str | None = None  # of the imagined frames (MSTH), by default as trained
     look: str = "fast"  # of sim.look.LOOKS
+    until_success: bool = False  # end there, which takes less time; how it would have ended is then not known
     frame_period: float = 0.04
     chunk_every: int = 1  # frames
     plan_period: float = 0.2
@@ -63,7 +64,7 @@ class EpisodeResult:
     seed: int
     success: bool = False  # OGBench's criterion at any time
     success_time: float = float("nan")  # s
-    at_rest: bool = False  # at the end: success, at rest, gripper open
+    at_rest: bool | None = False  # at the end: success, at rest, gripper open; None: it was ended at success
     distance: float = float("nan")  # m, at the end, of the object that is farthest from its target
     samples: list[ReachedSample] = field(default_factory=list)  # what a reached detector sees, at each plan
     replaced_plans: int = 0  # see Planner
@@ -126,7 +127,7 @@ class Loop:
         self.arm.look = look
 
     def run(self, task: str, seed: int, keep_pictures: bool = False) -> EpisodeResult:
-        """One episode of full length; it goes on after success, to see how it ends."""
+        """One episode of full length; unless told otherwise, it goes on after success, to see how it ends."""
         goal_picture = self.arm.reset(task, seed)
         if self.settings.variant == "other_goal":
             goal_picture = self._other_goal(task, seed)
@@ -139,7 +140,9 @@ class Loop:
             episode.tick()
             if not result.success and self.arm.success():
                 result.success, result.success_time = True, self.arm.time
-        result.at_rest = self.arm.at_rest_and_released()
+                if self.settings.until_success:
+                    break
+        result.at_rest = None if self.settings.until_success else self.arm.at_rest_and_released()
         result.distance = float(np.linalg.norm(self.arm.object_positions - self.arm.target_positions, axis=1).max())
         result.samples, result.trace, result.seen = episode.samples, episode.trace, seen
         result.replaced_plans = self.planner.replaced - replaced

@@ -53,19 +53,21 @@ def paired_rows(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Rates over episodes: rows with `task`, `seed`, `success`, `at_rest`, and, if there were several, `evaluation` seeds.
 
+    Where `at_rest` is None in any, because the episode was ended at success, the rate of it is None.
     `interval` and `at_rest_interval` are Wilson's over all episodes; `interval_over_tasks` is `over_clusters` of the tasks' rates.
     """
     if not rows:
         raise ValueError("0 episodes, at least 1 needed")
     successes, rested = (sum(bool(row[name]) for row in rows) for name in ("success", "at_rest"))
+    known = all(row["at_rest"] is not None for row in rows)
     per_task, per_seed = (_rates(rows, by) for by in ("task", "evaluation" if "evaluation" in rows[0] else "seed"))
     found = {
         "success_rate": successes / len(rows),
         "successes": successes,
         "episodes": len(rows),
         "interval": wilson(successes, len(rows)),
-        "at_rest_rate": rested / len(rows),
-        "at_rest_interval": wilson(rested, len(rows)),
+        "at_rest_rate": rested / len(rows) if known else None,
+        "at_rest_interval": wilson(rested, len(rows)) if known else None,
         "seeds": list(per_seed),
         "per_task": per_task,
     }

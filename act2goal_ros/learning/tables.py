@@ -33,8 +33,8 @@ def variant_table(title: str, summaries: Mapping[str, Mapping[str, Any]], differ
     for name, found in summaries.items():
         lost = differences.get(name)
         points = "" if lost is None else f"{100 * lost['difference']:+.1f} ({100 * lost['low']:+.1f} to {100 * lost['high']:+.1f})"
-        rates = (f"{100 * found['success_rate']:.1f} %", _interval(found["interval"]), f"{100 * found['at_rest_rate']:.1f} %")
-        table.add_row(name, str(found["episodes"]), *rates, points)
+        rest = "" if found["at_rest_rate"] is None else f"{100 * found['at_rest_rate']:.1f} %"
+        table.add_row(name, str(found["episodes"]), f"{100 * found['success_rate']:.1f} %", _interval(found["interval"]), rest, points)
     return _text(table)
 
 
