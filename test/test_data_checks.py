@@ -262,4 +262,4 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
 load_episodes(Path({str(tmp_path)!r}), PRESETS["tiny"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "needs 556 open files, this process may have 200" in done.stderr
+    assert "needs 586 open files, this process may have 200" in done.stderr

@@ -152,7 +152,7 @@ def test_milestones_change_nothing_where_there_are_none(episodes: Episodes) -> N
 
 def test_every_part_gets_a_gradient(system: System, episodes: Episodes) -> None:
     losses = system.losses(Sampler(episodes, [0, 1, 2], SMALL, 0).batch(2))
-    assert set(losses) == {"video", "action", "distance", "cube", "target"}
+    assert set(losses) == {"video", "action", "distance", "cube", "target", "imagined", "seen"}
     system.zero_grad()
     sum(losses.values()).backward()
     still = [n for n, p in system.named_parameters() if p.grad is None and not n.startswith("autoencoder.")]
@@ -173,7 +173,7 @@ def test_normalised_actions_come_back(system: System) -> None:
 
 
 def test_training_goes_on_where_it_stopped(episodes: Episodes, tmp_path: Path) -> None:
-    weights = {"video": 1.0, "action": 1.0, "distance": 0.5, "cube": 0.2, "target": 0.2}
+    weights = {"video": 1.0, "action": 1.0, "distance": 0.5, "cube": 0.2, "target": 0.2, "imagined": 0.1, "seen": 0.1}
     torch.manual_seed(0)
     system = System(SMALL)
     train.prepare(system, episodes)

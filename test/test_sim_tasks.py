@@ -2,6 +2,7 @@
 
 import time
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ pytest.importorskip("ogbench")
 
 from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryController  # noqa: E402
 from act2goal_ros.control.gripper import GripperController  # noqa: E402
+from act2goal_ros.learning.dataset import KEYPOINTS  # noqa: E402
 from act2goal_ros.sim.arm import SimulatedArm  # noqa: E402
 from act2goal_ros.sim.furniture import FurnitureScene  # noqa: E402
 from act2goal_ros.sim.realtime import LiveArm  # noqa: E402
@@ -181,3 +183,21 @@ def test_the_live_arm_changes_its_scene(arm):
         np.testing.assert_allclose(live.measured.positions, arm.joint_positions, atol=0.05)
     finally:
         live.close()
+
+
+@pytest.mark.parametrize(("environment", "present"), [("cube-triple", (0, 1, 2, 7)), ("scene", (0, 3, 4, 5, 6, 7))])
+def test_key_points_are_where_the_picture_shows_the_things(arm, environment, present):
+    """Hidden, a thing is missing from the picture at its key point and nowhere else of note."""
+    arm.reset(f"{environment}-random", 3)
+    found = arm.keypoints(KEYPOINTS)
+    assert np.flatnonzero(found[:, 2]).tolist() == list(present)
+    for number in range(arm.scene.cube_positions().shape[0]):
+        before = arm.render().astype(int)
+        joint = arm.data.joint(f"object_joint_{number}")
+        kept, joint.qpos[0] = joint.qpos[0].copy(), 10.0
+        mujoco.mj_forward(arm.model, arm.data)
+        assert arm.keypoints(KEYPOINTS)[number].tolist() == [0, 0, 0]
+        changed = np.argwhere(np.abs(arm.render() - before).max(-1) > 40)
+        joint.qpos[0] = kept
+        mujoco.mj_forward(arm.model, arm.data)
+        np.testing.assert_allclose(changed.mean(0)[::-1] + 0.5, found[number, :2] * 64, atol=1.5)

@@ -111,7 +111,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
         assert start(tmp_path / name, parts=2, processes=processes, stages=["stage1", "stage2"]).wait(PATIENCE_S) == 0
     for stage in ("stage1", "stage2"):
         one, two = (np.array(curve(tmp_path / name, stage)[1:], float) for name in ("one", "two"))
-        assert one.shape == two.shape == (6, 9)
+        assert one.shape == two.shape == (6, 11)
         np.testing.assert_allclose(two, one, rtol=2e-4)
 
 
@@ -125,7 +125,7 @@ def test_parts_add_up_to_the_gradient_of_the_whole(episodes: Episodes, tmp_path:
     train.prepare(system, episodes)
     sampler = Sampler(episodes, episodes.split()[0], TINY, 0)
     parts = [system.losses(sampler.batch(2, seeded(0, 0, part))) for part in range(2)]
-    for name, value in zip(("video", "action", "distance", "cube", "target"), curve(tmp_path)[1][1:6], strict=True):
+    for name, value in zip(recipe.WEIGHTS["shipped"]["stage1"], curve(tmp_path)[1][1:8], strict=True):
         assert float(value) == pytest.approx(sum(part[name].item() for part in parts) / 2, rel=1e-5)
 
 
@@ -415,11 +415,11 @@ def test_the_command_trains_and_names_what_is_wrong(tmp_path: Path, monkeypatch:
     result = call("--steps", "2", "--steps", "stage1=3", "--recipe", "paper", "--weight", "video=0.5")
     assert result.exit_code == 0, result.output
     assert [load(run / f"{part}.pt")["steps"] for part in ("autoencoder", "stage1", "stage2")] == [2, 3, 2]
-    assert load(run / "stage1.pt")["weights"] == {"video": 0.5, "action": 0.1, "distance": 0.5, "cube": 0.0, "target": 0.0}
+    assert load(run / "stage1.pt")["weights"] == {"video": 0.5, "action": 0.1} | recipe.UNLABELLED
     result = call("--steps", "1", "--part", "distilled", "--start-from", str(run / "stage2.pt"), "--teacher-steps", "2")
     assert result.exit_code == 0 and "new there: nothing" in result.output, result.output
     result = call("--steps", "walk=3")
-    assert result.exit_code == 2 and "--steps of walk: the parts are autoencoder, stage1" in result.output
+    assert result.exit_code == 2 and "--steps of walk: the parts are autoencoder, looking, stage1" in result.output
     result = call("--steps", "four")
     assert result.exit_code == 2 and "'four' is no int" in result.output
     monkeypatch.setitem(config.PRESETS, "tiny", replace(TINY, expert_width=32))

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from act2goal_ros.learning.system import System
 
 Number = TypeVar("Number", int, float)
-PARTS = ("autoencoder", "stage1", "stage2", "distilled")
-RATES = {"autoencoder": 2e-3, "stage1": 8e-4, "stage2": 2e-4, "distilled": 4e-4}
-AUTOENCODER_BATCH = 32  # pictures
+PARTS = ("autoencoder", "looking", "stage1", "stage2", "distilled")
+RATES = {"autoencoder": 2e-3, "looking": 2e-3, "stage1": 8e-4, "stage2": 2e-4, "distilled": 4e-4}
+PICTURES = {"autoencoder": 32, "looking": 64}  # a step
 
 
 @click.command()
@@ -29,6 +29,7 @@ AUTOENCODER_BATCH = 32  # pictures
 @click.option("--part", type=click.Choice([*PARTS, "all"]), default="all", show_default=True,
               help="distilled: the actions of --start-from in fewer flow steps.")
 @click.option("--autoencoder-minutes", default=10.0, show_default=True)
+@click.option("--looking-minutes", default=10.0, show_default=True, help="Where things are in a picture; of data with such labels.")
 @click.option("--stage1-minutes", default=60.0, show_default=True, help="World model and expert together.")
 @click.option("--stage2-minutes", default=15.0, show_default=True, help="The action loss alone, end to end.")
 @click.option("--distilled-minutes", default=30.0, show_default=True)
@@ -40,7 +41,7 @@ AUTOENCODER_BATCH = 32  # pictures
 @click.option("--accumulate", default=1, show_default=True, help="Parts a process computes its plans of a step in: needs less memory.")
 @click.option("--recipe", type=click.Choice(["shipped", "paper"]), default="shipped", show_default=True,
               help="Weights of the losses; paper: L_v + 0.1 L_a, then L_a.")
-@click.option("--weight", multiple=True, metavar="LOSS=W", help="Another weight of one loss: video, action, distance, cube, target.")
+@click.option("--weight", multiple=True, metavar="LOSS=W", help="Another weight of one loss (docs/training.md).")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="auto: cuda if there is one.")
 @click.option("--processes", default=1, show_default=True, help="One for each GPU, or several on CPUs; they share each step's plans.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="bf16: of activations only.")
@@ -58,6 +59,7 @@ def command(
     run: Path,
     part: str,
     autoencoder_minutes: float,
+    looking_minutes: float,
     stage1_minutes: float,
     stage2_minutes: float,
     distilled_minutes: float,
@@ -89,7 +91,7 @@ def command(
 
     if part == "distilled" and start_from is None:
         raise click.UsageError("--part distilled needs --start-from, the checkpoint it learns from")
-    minutes = dict(zip(PARTS, (autoencoder_minutes, stage1_minutes, stage2_minutes, distilled_minutes), strict=True))
+    minutes = dict(zip(PARTS, (autoencoder_minutes, looking_minutes, stage1_minutes, stage2_minutes, distilled_minutes), strict=True))
     counts, changes = _numbers(steps, int, "--steps"), _numbers(weight, float, "--weight")
     if unknown := counts.keys() - {*PARTS, ""}:
         raise click.UsageError(f"--steps of {', '.join(sorted(unknown))}: the parts are {', '.join(PARTS)}")
@@ -97,11 +99,10 @@ def command(
         schedules = {
             name: Schedule(minutes=minutes[name], steps=counts.get(name, counts.get("")), learning_rate=RATES[name], seed=seed,
                            batch=batch, parts=processes * accumulate)
-            for name in PARTS[1:]
+            for name in PARTS
         }  # fmt: skip
-        pictures = -(-AUTOENCODER_BATCH // processes) * processes
-        schedules[PARTS[0]] = replace(schedules["stage1"], minutes=autoencoder_minutes, steps=counts.get(PARTS[0], counts.get("")),
-                                      learning_rate=RATES[PARTS[0]], batch=pictures, parts=processes)  # fmt: skip
+        for name, count in PICTURES.items():
+            schedules[name] = replace(schedules[name], batch=-(-count // processes) * processes, parts=processes)
         fabric = make_fabric(device, processes, precision, threads)
         plans = -(-batch // (processes * accumulate))
         memory = (str(fabric.device), precision == "bf16")
@@ -161,6 +162,7 @@ class _Run:
         if part == "autoencoder":
             return
         prepare(system, self.episodes)
+        self._look(system, part)
         if start_from is None and part == "stage2" and (self.folder / "stage1.pt").exists():
             start_from = self.folder / "stage1.pt"
         if start_from is not None:
@@ -171,6 +173,19 @@ class _Run:
         for stage in ("stage1", "stage2"):
             if part in (stage, "all"):
                 self._stage(system, stage)
+
+    def _look(self, system: "System", part: str) -> None:
+        """Trains the live encoder where that is asked for and not done; gives it what it learnt."""
+        from act2goal_ros.learning import looking
+        from act2goal_ros.learning.dataset import DatasetError
+
+        labelled = looking.is_labelled(self.episodes)
+        if part == "looking" and not labelled:
+            raise DatasetError("no episode has key points, at least 1 needed: they are labels of the simulator (act2goal data sim)")
+        if part in ("looking", "all") and labelled and not (self.folder / f"{looking.NAME}.pt").exists():
+            live, schedule = system.expert.live, self.schedules["looking"]
+            looking.train_looking(self.episodes, self.config, live, self.folder, schedule, self.fabric, self.cadence)
+        looking.take_over(system.expert.live, self.folder)
 
     def _prepare_latents(self) -> None:
         """With the autoencoder, which is trained where that has not been done; one that is given sees pictures as it goes."""

@@ -44,6 +44,8 @@ class Batch:
     given_mask: Tensor  # (B V, R)
     cube: Tensor  # (B V, 3) m, in the arm's base frame, as target
     target: Tensor  # (B V, 3)
+    keypoints: Tensor  # (B, F, K, 3), see learning/keypoints.py
+    live_keypoints: Tensor  # (B V, K, 3)
 
 
 class Episodes:
@@ -128,11 +130,18 @@ class Sampler:
             "current": latents[start // 2][None],
             "goal": latents[goal // 2][None],
             "future": future[None],
+            "keypoints": self._keypoints(episode, np.minimum(start + offsets, goal).astype(int) // episode.stride)[None],
             "offsets": offsets[None].astype(np.float32),
             "arrival": np.array([max(arrived - start, 0)], np.float32),
         }
         plan = {name: np.asarray(value, np.float32) for name, value in plan.items()}
         return plan | {name: np.concatenate([live[name] for live in lives]) for name in lives[0]}
+
+    def _keypoints(self, episode: Episode, frames: np.ndarray) -> np.ndarray:
+        """(len(frames), K, 3), NaN where there are no labels."""
+        if episode.keypoints is None:
+            return np.full((len(frames), self._config.keypoints, 3), np.nan, np.float32)
+        return episode.keypoints[frames].astype(np.float32)
 
     def _goal(self, index: int, start: int) -> tuple[int, int, int]:
         """The goal's step, the step of arrival, and the last one to be learnt from: of the end, or of a milestone."""
@@ -171,6 +180,7 @@ class Sampler:
             "given_mask": np.arange(len(rows)) < prefix,
             "cube": to_base(episode.cube[now]),
             "target": to_base(episode.target[now]),
+            "live_keypoints": self._keypoints(episode, np.array([now // 2]))[0],
         }
         arrays = {name: np.asarray(value, np.float32)[None] for name, value in row.items()}
         return arrays | {"pictures": episode.frames[now // 2][None]}

@@ -14,7 +14,7 @@ from act2goal_ros.model.config import ModelConfig
 
 SHORTEST = 17  # steps; the sampler takes the last 16 as those at rest and needs one before
 TURNS = 4 * np.pi  # rad, more than any joint that does not turn for ever; larger ones are degrees or damage
-FILES_OF_A_SHARD = 10  # that stay open: eight arrays, and latents
+FILES_OF_A_SHARD = 11  # that stay open: nine arrays, and latents
 OTHER_FILES = 256
 
 
@@ -98,6 +98,8 @@ def _wrong_shape(episode: Episode, config: ModelConfig) -> str:
         "cube": (steps, 3),
         "target": (steps, 3),
     }
+    if episode.keypoints is not None:
+        expected["keypoints"] = (-(-steps // 2), config.keypoints, 3)
     for name, shape in expected.items():
         array = getattr(episode, name)
         if array.shape != shape:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 ARRAYS = ("frames", "joints", "velocities", "gripper", "command", "disturbed", "cube")
+OF_FRAMES = ("frames", "keypoints")  # a row for each frame, not for each step
+KEYPOINTS = ("cube 0", "cube 1", "cube 2", "button 0", "button 1", "drawer", "window", "gripper")  # of the simulator
 FORMAT = 2  # of a shard; in 1, of single cubes only, an episode had one target and no milestones
 MB = 1e6
 SPARE = 1_000_000  # bytes beside the arrays: their headers and the index
@@ -29,8 +31,9 @@ class Episode:
     command (T, J + 1): the set-point in force at the step, joints and gripper; disturbed (T,): the command that led to this
     step was not the expert's. Simulator labels, for training only: cube (T, 3) m, the object handled now or next (a cube, a
     handle, a button's top), and target (T, 3) m, where it is to be; milestones: the steps, in order, at which one object of
-    several was done and the gripper away from it. Recordings without a simulator have no labels: cube and target are NaN there,
-    and what is not finite has no weight in training. joint_names: in the order of the columns, empty where unknown. source: the
+    several was done and the gripper away from it; keypoints (len(frames), K, 3): where each of KEYPOINTS is in the picture, hidden or
+    not, as learning/keypoints.py has it. Recordings without a simulator have no labels: cube and target are NaN there, and what is not
+    finite has no weight in training; keypoints is None. joint_names: in the order of the columns, empty where unknown. source: the
     recording it was made from, empty for the simulator.
     """
 
@@ -46,6 +49,7 @@ class Episode:
     milestones: tuple[int, ...] = ()
     joint_names: tuple[str, ...] = ()
     source: str = ""
+    keypoints: np.ndarray | None = None
 
     @classmethod
     def from_steps(
@@ -57,10 +61,12 @@ class Episode:
     ) -> "Episode":
         """Of one row for every step; `target` (T, 3), or (3,) for all steps."""
         frames = np.stack([step["frame"] for step in steps if "frame" in step])
+        keypoints = [step["keypoints"] for step in steps if "keypoints" in step]
         columns: dict[str, Any] = {name: np.stack([step[name] for step in steps]) for name in ARRAYS if name != "frames"}
         columns = {name: array if array.dtype == bool else array.astype(np.float32) for name, array in columns.items()}
         targets = np.broadcast_to(np.asarray(target, np.float32), (len(steps), 3))
-        return cls(frames=frames, target=targets, environment=environment, milestones=tuple(milestones), **columns)
+        found = np.stack(keypoints).astype(np.float32) if keypoints else None
+        return cls(frames=frames, target=targets, environment=environment, milestones=tuple(milestones), keypoints=found, **columns)
 
     def __len__(self) -> int:
         return len(self.joints)
@@ -92,6 +98,10 @@ def write_shard(folder: Path, episodes: Sequence[Episode]) -> None:
         temporary.mkdir()
         for name in (*ARRAYS, "target"):
             np.save(temporary / f"{name}.npy", np.concatenate([getattr(episode, name) for episode in episodes]))
+        if labelled := [e.keypoints for e in episodes if e.keypoints is not None]:
+            unknown = [np.full((len(e.frames), *labelled[0].shape[1:]), np.nan, np.float32) for e in episodes]
+            found = [u if e.keypoints is None else e.keypoints for e, u in zip(episodes, unknown, strict=True)]
+            np.save(temporary / "keypoints.npy", np.concatenate(found))
         (temporary / "index.json").write_text(json.dumps(_index_of(episodes)))
         temporary.rename(folder)
     except OSError as error:
@@ -138,14 +148,14 @@ def read_shard(folder: Path) -> Iterator[Episode]:
     if index["format"] == 1:
         arrays["target"] = _repeated(arrays["target"], index["steps"])
     for name, array in arrays.items():
-        expected = sum(index["frames" if name == "frames" else "steps"])
+        expected = sum(index["frames" if name in OF_FRAMES else "steps"])
         if array.ndim == 0 or len(array) != expected:
             raise DatasetError(f"shard {folder}: {name} has {len(array) if array.ndim else 0} rows, its index says {expected}")
     step = frame = 0
     for number, (steps, frames) in enumerate(zip(index["steps"], index["frames"], strict=True)):
-        rows = {name: array[step : step + steps] for name, array in arrays.items() if name != "frames"}
+        rows = {name: array[step : step + steps] for name, array in arrays.items() if name not in OF_FRAMES}
         yield Episode(
-            frames=arrays["frames"][frame : frame + frames],
+            **{name: arrays[name][frame : frame + frames] for name in OF_FRAMES if name in arrays},
             environment=index["environments"][number],
             milestones=tuple(index["milestones"][number]),
             joint_names=tuple(index["joint_names"][number]),
@@ -157,7 +167,8 @@ def read_shard(folder: Path) -> Iterator[Episode]:
 
 def _open_arrays(folder: Path) -> dict[str, np.ndarray]:
     arrays = {}
-    for name in (*ARRAYS, "target"):
+    labels = ["keypoints"] * (folder / "keypoints.npy").exists()
+    for name in (*ARRAYS, "target", *labels):
         try:
             arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:

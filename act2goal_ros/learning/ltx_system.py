@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from act2goal_ros.learning.batches import Batch, Episodes
+from act2goal_ros.learning.keypoints import KeypointReaders
 from act2goal_ros.learning.system import System
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.expert import ActionExpert
@@ -31,6 +32,7 @@ class LtxSystem(System):
         self.world: Any = LtxWorldModel(config)
         self.distance = TemporalDistance(config)
         self.expert = ActionExpert(config)
+        self.readers = KeypointReaders(config)
         self.register_state_dict_post_hook(_forget_given)
         self.register_load_state_dict_post_hook(_expect_nothing_given)
 

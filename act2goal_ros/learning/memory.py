@@ -140,5 +140,7 @@ def _batch(config: ModelConfig, plans: int) -> Batch:
         "given_mask": (live, rows),
         "cube": (live, 3),
         "target": (live, 3),
+        "keypoints": (plans, config.frames, config.keypoints, 3),
+        "live_keypoints": (live, config.keypoints, 3),
     }
     return Batch(**{name: torch.zeros(shape) for name, shape in shapes.items()})

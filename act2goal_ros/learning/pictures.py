@@ -1,5 +1,6 @@
 """What people are shown of a training."""
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,3 +29,16 @@ def in_a_row(pictures: Tensor) -> np.ndarray:
     """(N, 3, H, W) in about 0 .. 1 → one picture of all, side by side and enlarged, uint8."""
     arrays = (pictures.clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy() * 255).astype(np.uint8)
     return np.hstack([*arrays]).repeat(ENLARGED, 0).repeat(ENLARGED, 1)
+
+
+def marked(pictures: Tensor, places: Tensor, seen: Tensor) -> np.ndarray:
+    """(N, 3, H, W) with a ring around each of `places` (N, K, 2), in pixels, that `seen` (N, K) has; another colour for each kind."""
+    rows = in_a_row(pictures)
+    hues = np.linspace(0, 180, places.shape[1], endpoint=False).astype(np.uint8)
+    colours = cv2.cvtColor(np.stack([hues, np.full_like(hues, 255), np.full_like(hues, 255)], -1)[None], cv2.COLOR_HSV2RGB)[0].tolist()
+    for number, (points, there) in enumerate(zip(places.tolist(), seen.tolist(), strict=True)):
+        for (u, v), colour, is_there in zip(points, colours, there, strict=True):
+            if is_there:
+                centre = round(ENLARGED * (u + number * pictures.shape[-1])), round(ENLARGED * v)
+                cv2.circle(rows, centre, 3 * ENLARGED, colour, 1, cv2.LINE_AA)
+    return rows

@@ -29,6 +29,7 @@ class Schedule:
     batch: int = 16  # plans a step, all processes together
     parts: int = 1  # a step's plans are computed in so many, their gradients added up; processes share them
     warm_up: float = 0.02
+    hold: float = 0.0  # share of the training at the full rate, before it falls
     ema: float = 0.999
     clip: float = 1.0  # largest norm of the gradient
     patience: int = 10  # steps in a row that may be skipped because loss or gradient is not finite
@@ -42,6 +43,8 @@ class Schedule:
             raise TrainingError(f"steps is {self.steps}, at least 1 is needed")
         if self.batch % self.parts:
             raise TrainingError(f"batch {self.batch} cannot be divided into {self.parts} equal parts")
+        if not 0.0 <= self.hold < 1.0:
+            raise TrainingError(f"hold is {self.hold}, it must be from 0 to below 1")
         if self.seed < 0:
             raise TrainingError(f"seed is {self.seed}, it must not be negative")
 
@@ -50,9 +53,10 @@ class Schedule:
         return step / self.steps if self.steps else elapsed / 60 / self.minutes
 
     def rate(self, done: float) -> float:
-        """Learning rate: warm-up, then a cosine to a fiftieth."""
+        """Learning rate: warm-up, the full rate while it holds, then a cosine to a fiftieth."""
         rise = min(1.0, done / self.warm_up)
-        return self.learning_rate * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+        fallen = min(max((done - self.hold) / (1.0 - self.hold), 0.0), 1.0)
+        return self.learning_rate * rise * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fallen)))
 
     def changes(self, before: Mapping[str, Any]) -> list[str]:
         """What differs from the schedule that a checkpoint was written under."""

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from act2goal_ros.learning.dataset import Episode
+from act2goal_ros.learning.dataset import KEYPOINTS, Episode
 from act2goal_ros.serving.bundle import ModelBundle
 from act2goal_ros.serving.policy import Proprio
 from act2goal_ros.sim.arm import PHYSICS_STEP, REST_SPEED, SimulatedArm
@@ -137,7 +137,7 @@ class Recorder:
             "target": expert.destination,
         }
         if index % FRAME_STRIDE == 0:
-            step["frame"] = arm.render()
+            step["frame"], step["keypoints"] = arm.render(), arm.keypoints(KEYPOINTS)
         return step
 
 

@@ -7,13 +7,15 @@ from torch.nn import functional
 from act2goal_ros.learning.augment import relight
 from act2goal_ros.learning.batches import Batch
 from act2goal_ros.learning.checkpoint import load as load  # which callers take from here
+from act2goal_ros.learning.keypoints import KeypointReaders, live_loss
 from act2goal_ros.model.autoencoder import Autoencoder
 from act2goal_ros.model.config import ModelConfig
-from act2goal_ros.model.expert import ActionExpert, Context
+from act2goal_ros.model.expert import ActionExpert, Context, LiveTokens
 from act2goal_ros.model.world_model import TemporalDistance, WorldModel
 
 PURE_NOISE = 0.75  # share of plans made in one pass from pure noise, as at run time
 FIRST_STEP = 0.5  # share of action samples at τ = 0
+PLACE = 8  # pixels of a place of the live encoder, along each side
 
 
 class System(nn.Module):
@@ -26,6 +28,7 @@ class System(nn.Module):
         self.world = WorldModel(config)
         self.distance = TemporalDistance(config)
         self.expert = ActionExpert(config)
+        self.readers = KeypointReaders(config)
 
     def encoded(self, batch: Batch) -> Batch:
         """A sampler's batch with latents where it has pictures; here it has latents."""
@@ -36,7 +39,7 @@ class System(nn.Module):
         return self.autoencoder.decode(latents)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`video` and `action` (flow matching), `distance`, `cube`, `target`; each a scalar."""
+        """`video` and `action` (flow matching), `distance`, `cube`, `target`, `imagined` and `seen` (key points); each a scalar."""
         batch = self.encoded(batch)
         level = torch.where(torch.rand(len(batch.goal)) < PURE_NOISE, torch.ones(()), torch.rand(len(batch.goal)))
         noise = torch.randn_like(batch.future)
@@ -47,7 +50,7 @@ class System(nn.Module):
         weight = 1 + 4 * moved
         video = (weight * (velocity - (batch.future - noise)).square()).mean() / weight.mean()
         views = len(batch.joints) // len(batch.goal)
-        action, context = self._action_loss(batch, features, level.repeat_interleave(views), views)
+        action, context, live = self._action_loss(batch, features, level.repeat_interleave(views), views)
         arrival = torch.cat([self.distance(batch.current, batch.goal),
                              self.distance(batch.live, batch.goal.repeat_interleave(views, 0))])
         expected = torch.log1p(torch.cat([batch.arrival, batch.live_arrival]))
@@ -57,9 +60,16 @@ class System(nn.Module):
             "distance": functional.smooth_l1_loss(arrival, expected, beta=0.1),
             "cube": 10 * labelled_error(context.found, batch.cube),
             "target": 10 * labelled_error(context.target, batch.target),
+            "imagined": self._imagined_loss(features, batch.keypoints),
+            "seen": live_loss(live, batch.live_keypoints, self.expert.live.grid, self.config.picture_shape[0] // PLACE),
         }
 
-    def _action_loss(self, batch: Batch, features: Tensor, level: Tensor, views: int) -> tuple[Tensor, Context]:
+    def _imagined_loss(self, features: Tensor, keypoints: Tensor) -> Tensor:
+        """Of the key points (B, frames, K, 3) in the features (B, L, F, T, W); a latent frame shows the last that it stands for."""
+        last = [last for _, last in self.config.latent_frames]
+        return self.readers.loss(features, keypoints[:, last], self.config.latent_shape[1] // self.config.patch)
+
+    def _action_loss(self, batch: Batch, features: Tensor, level: Tensor, views: int) -> tuple[Tensor, Context, LiveTokens]:
         keys, values = self.expert.plan_keys(features)
         plan = (keys.repeat_interleave(views, 0), values.repeat_interleave(views, 0))
         live = self.expert.observe(relight(batch.pictures) if self.training else batch.pictures)
@@ -72,7 +82,7 @@ class System(nn.Module):
         predicted = self.expert.denoise(context, noisy, clean, batch.given_mask, batch.row_times, tau, level)
         weight = (batch.weights * (1 - batch.given_mask)).unsqueeze(-1)
         error = functional.smooth_l1_loss(predicted, clean, beta=0.1, reduction="none")
-        return (weight * error).sum() / (weight.sum() * clean.shape[-1]).clamp(min=1.0), context
+        return (weight * error).sum() / (weight.sum() * clean.shape[-1]).clamp(min=1.0), context, live
 
 
 def labelled_error(found: Tensor, label: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from act2goal_ros.model.layers import (
 from act2goal_ros.model.spotter import Spotter
 
 MASKED = -1e4
+POINTS = 32  # key points of the live frame
 WORKSPACE = (0.0, 0.425, 0.05)  # m, middle of the table in the arm's base frame
 OBJECT_SCALE = 0.1  # m
 HOVER = (0.0, 0.0, 0.12)  # m, from an object to where the tool comes from
@@ -30,11 +31,13 @@ MODULATED = (0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0)  # of a block: what shift1,
 
 
 class LiveTokens(NamedTuple):
-    """What the expert sees of the live frame: tokens (B, N, W), key points (B, 2 K) in −1 .. 1, features (B, places, C)."""
+    """What the expert sees of the live frame: tokens (B, N, W); key points (B, 2 · POINTS) in −1 .. 1, of which the first K may be
+    taught; what is there, (B, K, C); the logits of where each of the K is, (B, K, places)."""
 
     tokens: Tensor
     points: Tensor
-    places: Tensor
+    things: Tensor
+    maps: Tensor
 
 
 class Context(NamedTuple):
@@ -50,7 +53,7 @@ class Context(NamedTuple):
 
 
 class LiveEncoder(nn.Module):
-    """Camera picture (B, 3, 128, 128) in 0 .. 1 → tokens of a 4×4 grid and spatial-softmax key points."""
+    """Camera picture (B, 3, 128, 128) in 0 .. 1 → tokens of a 4×4 grid and spatial-softmax key points (Finn et al. 2016)."""
 
     grid: Tensor
 
@@ -59,7 +62,8 @@ class LiveEncoder(nn.Module):
         w = config.live_width
         self.stem = nn.Sequential(nn.Conv2d(3, w, 7, 4, 3), nn.SiLU(), nn.Conv2d(w, 2 * w, 3, 2, 1))
         self.middle = nn.Sequential(ResidualConv(2 * w), nn.SiLU())
-        self.points = nn.Conv2d(2 * w, 32, 1)
+        self.keypoints = config.keypoints
+        self.points = nn.Conv2d(2 * w, POINTS, 1)
         self.deep = nn.Sequential(nn.Conv2d(2 * w, 4 * w, 3, 2, 1), ResidualConv(4 * w), nn.SiLU())
         self.out = nn.Conv2d(4 * w, config.expert_width, 2, 2)
         down, across = (torch.linspace(-1, 1, size // 8) for size in config.picture_shape)
@@ -68,10 +72,11 @@ class LiveEncoder(nn.Module):
 
     def forward(self, pictures: Tensor) -> LiveTokens:
         middle = self.middle(self.stem(pictures - 0.5))
-        weights = self.points(middle).flatten(2).softmax(-1)
-        points = (weights @ self.grid).flatten(1)
+        maps = self.points(middle).flatten(2)
+        weights = maps.softmax(-1)
+        things = weights[:, : self.keypoints] @ middle.flatten(2).transpose(1, 2)
         tokens = self.out(self.deep(middle)).flatten(2).transpose(1, 2) + self.position
-        return LiveTokens(tokens, points, middle.flatten(2).transpose(1, 2))
+        return LiveTokens(tokens, (weights @ self.grid).flatten(1), things, maps[:, : self.keypoints])
 
 
 class ExpertBlock(nn.Module):
@@ -119,13 +124,15 @@ class ActionExpert(nn.Module):
         width, rows = config.expert_width, config.chunk_steps + config.distal_frames
         self.live = LiveEncoder(config)
         self.kinematics = ForwardKinematics()
-        proprioception = 3 * config.joints + 1 + 9 + 64  # with the tool's position and two of its axes, and 32 key points
+        proprioception = 3 * config.joints + 1 + 9 + 2 * POINTS  # with the tool's position and two of its axes
         self.state = Mlp(proprioception, 2 * width, 4 * width)
         self.object_head = nn.Linear(width, 3)
         self.target_head = nn.Linear(width, 3)
         self.reach = Mlp(SPOT_FEATURES, width, 2 * width)
         self.carry = Mlp(SPOT_FEATURES + 3, width, 2 * width)
-        self.spotter = Spotter(config, 2 * config.live_width, self.live.grid)
+        self.thing = nn.Linear(2 + 2 * config.live_width, width)
+        self.kind = nn.Parameter(0.02 * torch.randn(1, config.keypoints, width))
+        self.spotter = Spotter(config)
         self.summary = Mlp(10 * width, 2 * width, width)
         nn.init.zeros_(cast(nn.Linear, self.summary[-1]).weight)
         readers = config.blocks + config.spotter_layers
@@ -180,17 +187,22 @@ class ActionExpert(nn.Module):
         own, guess = self._own_tokens(live, chain, joints, velocities, gripper)
         guesses = torch.stack([guess, self.target_head(plan[1][:, blocks - 1, -1].mean(1))], 1)
         hidden, goal_mask = (1.0 - frame_mask).repeat_interleave(self.config.tokens, 1), frame_mask[:, -1:]
-        present = torch.cat([live.tokens, own], 1)
+        present = torch.cat([live.tokens, self._things(live), own], 1)
         mask = _mask(hidden, torch.zeros_like(present[..., 0]))
-        answers, moved = self.spotter(keys[:, blocks:].flatten(2, 3), values[:, blocks:].flatten(2, 3), mask, present, live.places)
+        answers, moved = self.spotter(keys[:, blocks:].flatten(2, 3), values[:, blocks:].flatten(2, 3), mask, present)
         found, target = (OBJECT_SCALE * (guesses + moved) + self.workspace).unbind(1)
         ways = self._ways(chain, found.detach(), target.detach())
         tokens = torch.cat([present, ways[:, :2], ways[:, 2:] * goal_mask.unsqueeze(-1), answers], 1)
         unseen = torch.zeros_like(tokens[..., 0])
         unseen[:, -4:-2] = 1.0 - goal_mask
         keys, values = self._keys_and_values((keys[:, :blocks], values[:, :blocks]), tokens)
-        summary = self.summary(tokens[:, live.tokens.shape[1] :].flatten(1))
+        summary = self.summary(tokens[:, present.shape[1] - own.shape[1] :].flatten(1))
         return Context(keys, values, _mask(hidden, unseen), summary, found, target)
+
+    def _things(self, live: LiveTokens) -> Tensor:
+        """Tokens (B, K, W): where each kind of thing is in the picture, and how it looks."""
+        places = live.points.unflatten(1, (-1, 2))[:, : self.config.keypoints]
+        return self.thing(torch.cat([4 * places, live.things], -1)) + self.kind
 
     def _ways(self, chain: Chain, found: Tensor, target: Tensor) -> Tensor:
         """Tokens (B, 4, W): two of the way to the object, two of those to the target and from object to target."""

@@ -1,15 +1,10 @@
 """Which object is to be handled now, where it is, and where it is to be."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.layers import Mlp, attention, join_heads, split_heads
-
-POINTERS = 4  # places in the live picture that each question looks at
-POINTER_WIDTH = 32
 
 
 class SpotterLayer(nn.Module):
@@ -34,32 +29,22 @@ class SpotterLayer(nn.Module):
 
 
 class Spotter(nn.Module):
-    """Two questions, of the object and of its target, put to plan and present, then to the live picture's places."""
+    """Two questions, of the object and of its target, put to plan and present."""
 
-    def __init__(self, config: ModelConfig, features: int, grid: Tensor) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        width, places = config.expert_width, len(grid)
-        self.questions = nn.Parameter(0.5 * torch.randn(1, 2, width))
+        self.questions = nn.Parameter(0.5 * torch.randn(1, 2, config.expert_width))
         self.layers = nn.ModuleList(SpotterLayer(config) for _ in range(config.spotter_layers))
-        self.pointer_query = nn.Linear(width, POINTERS * POINTER_WIDTH)
-        self.pointer_key = nn.Linear(features, POINTERS * POINTER_WIDTH)
-        self.place = nn.Parameter(0.02 * torch.randn(1, places, POINTERS * POINTER_WIDTH))
-        self.answer = Mlp(width + POINTERS * (2 + features), 2 * width, width)
-        self.position = nn.Linear(width, 3)
+        self.position = nn.Linear(config.expert_width, 3)
         nn.init.zeros_(self.position.weight)
         nn.init.zeros_(self.position.bias)
-        self.register_buffer("grid", grid, persistent=False)
 
-    def forward(self, keys: Tensor, values: Tensor, mask: Tensor, known: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """The plan's keys and values (B, S, F T, W); mask (B, 1, 1, F T + N); known (B, N, W); picture (B, places, features).
+    def forward(self, keys: Tensor, values: Tensor, mask: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """The plan's keys and values (B, S, F T, W); mask (B, 1, 1, F T + N); known (B, N, W).
 
         Returns answers (B, 2, W) and corrections of where object and target are, (B, 2, 3) in units of OBJECT_SCALE.
         """
         x = self.questions.expand(len(known), -1, -1)
         for i, layer in enumerate(self.layers):
             x = layer(x, keys[:, i], values[:, i], mask, known)
-        places = split_heads(self.pointer_key(picture) + self.place, POINTERS)
-        there = torch.cat([cast(Tensor, self.grid).expand(len(picture), -1, -1), picture], -1).unsqueeze(1)
-        looked = join_heads(attention(split_heads(self.pointer_query(x), POINTERS), places, there))
-        answers = x + self.answer(torch.cat([x, looked], -1))
-        return answers, self.position(answers)
+        return x, self.position(x)

@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("MUJOCO_GL", "egl")
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -215,6 +216,26 @@ class SimulatedArm:
         """Success with the joints at rest and the gripper open."""
         slow = bool(np.abs(self.joint_velocities).max() < REST_SPEED)
         return self.success() and slow and self.gripper_position < OPEN_BELOW
+
+    def keypoints(self, names: Sequence[str]) -> np.ndarray:
+        """(names, 3): where each of the scene's things is in the picture, hidden or not, as shares of width and height from the upper
+        left corner, and 1; zeros for what is not there or beside the picture."""
+        places = self._scene.things()
+        found = np.zeros((len(names), 3), np.float32)
+        for row, name in zip(found, names, strict=True):
+            if name in places:
+                u, v = self._project(places[name])
+                row[:] = (u, v, 1.0) if 0.0 <= u <= 1.0 and 0.0 <= v <= 1.0 else 0.0
+        return found
+
+    def _project(self, position: np.ndarray) -> tuple[float, float]:
+        """Of (3,) m, as shares of the picture; NaN behind the camera."""
+        camera = self.model.cam(self._camera)
+        right, up, back = (position - self.data.cam_xpos[camera.id]) @ self.data.cam_xmat[camera.id].reshape(3, 3)
+        if back >= 0.0:
+            return np.nan, np.nan
+        focal = 0.5 / np.tan(np.deg2rad(float(camera.fovy[0])) / 2)
+        return 0.5 - focal * right / back, 0.5 + focal * up / back
 
     def render(self, data: mujoco.MjData | None = None) -> np.ndarray:
         """Camera picture (H, W, 3) uint8 of `data`, by default of the arm's own state."""

@@ -90,6 +90,10 @@ class FurnitureScene(LightScene, SceneEnv):
         handles = [self.handle_at(name, self.slide_target(name)) for name in SLIDES]
         return np.concatenate([self.cube_targets(), handles])
 
+    def things(self) -> dict[str, np.ndarray]:
+        """As of all scenes, with buttons and handles."""
+        return super().things() | {f"button {i}": self.button_top(i) for i in (0, 1)} | {name: self.handle(name) for name in SLIDES}
+
     def random_arm_position(self, generator: np.random.Generator) -> np.ndarray:
         """As of all scenes, but not where the window's handle is or is to be."""
         handles = np.array([self.handle("window"), self.handle_at("window", self.slide_target("window"))])

@@ -161,6 +161,11 @@ class LightScene(ManipSpaceEnv):
         """(objects, 3) m, where they belong."""
         return self.cube_targets()
 
+    def things(self) -> dict[str, np.ndarray]:
+        """(3,) m of all that a task may be about, by name, and of the gripper."""
+        cubes = {f"cube {i}": position for i, position in enumerate(self.cube_positions())}
+        return cubes | {"gripper": self._data.site_xpos[self.pinch_site].copy()}
+
     def successes(self) -> list[bool]:
         """OGBench's criterion for each object."""
         return [bool(success) for success in self._compute_successes()]

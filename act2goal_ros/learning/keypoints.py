@@ -1,0 +1,75 @@
+"""Where things are in a picture: labels that a simulator gives, and networks that must find them. For training only.
+
+Key points (…, K, 3): u and v from the upper left corner as shares of width and height, and 1 where the thing is in the picture;
+NaN where nothing is known, which then has no weight.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from act2goal_ros.model.config import ModelConfig
+from act2goal_ros.model.expert import LiveTokens
+
+SPREAD = 0.6  # standard deviation of a label, in places
+NEAR = 0.2  # of a label's peak, from where on a place knows how far the thing is
+
+
+class KeypointReaders(nn.Module):
+    """Linear maps that read key points from a plan's features, of a middle block and of the last: so they must be in there."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.blocks = sorted({max(config.blocks // 2 - 1, 0), config.blocks - 1})
+        self.maps = nn.ModuleList(nn.Linear(config.world_width, 3 * config.keypoints) for _ in self.blocks)
+
+    def loss(self, features: Tensor, keypoints: Tensor, rows: int) -> Tensor:
+        """Of features (B, L, F, T, W), T = rows · columns, and the frames' key points (B, F, K, 3)."""
+        found = [reader(features[:, block]) for reader, block in zip(self.maps, self.blocks, strict=True)]
+        return torch.stack([_reading_loss(part, keypoints, rows) for part in found]).mean()
+
+
+def _reading_loss(found: Tensor, keypoints: Tensor, rows: int) -> Tensor:
+    """found (B, F, T, 3 K): for each kind a logit of being here, and how far it is, in places."""
+    away = _away(keypoints, rows, found.shape[2] // rows)  # (B, F, T, K, 2)
+    known, seen = _known(keypoints)
+    label = _label(away) * seen.unsqueeze(2)
+    logits, far = found.split([label.shape[-1], 2 * label.shape[-1]], -1)
+    least = torch.special.entr(label) + torch.special.entr(1 - label)  # what a soft label costs even who knows it
+    presence = (functional.binary_cross_entropy_with_logits(logits, label, reduction="none") - least) * known.unsqueeze(2)
+    weight = label * (label > NEAR)
+    distance = (far.unflatten(-1, (2, -1)).transpose(-1, -2) - away).abs().sum(-1)
+    return presence.sum((2, 3)).mean() / 10 + (weight * distance).sum() / weight.sum().clamp(min=1.0)
+
+
+def live_loss(live: LiveTokens, keypoints: Tensor, grid: Tensor, rows: int) -> Tensor:
+    """Of the live encoder's key points against (B, K, 3), where the thing is in the picture; grid: the encoder's places (P, 2)."""
+    columns = len(grid) // rows
+    _, seen = _known(keypoints)
+    label = _label(_away(keypoints, rows, columns)).clamp(min=1e-6).transpose(-1, -2)  # (B, K, P)
+    label = label / label.sum(-1, keepdim=True)
+    divergence = (label * (label.log() - live.maps.log_softmax(-1))).sum(-1)
+    sizes = torch.tensor([columns, rows], device=grid.device)
+    places = 2 * (keypoints[..., :2].nan_to_num() * sizes - 0.5) / (sizes - 1) - 1
+    points = live.points.unflatten(1, (-1, 2))[:, : keypoints.shape[1]]
+    distance = (points - places.clamp(-1, 1)).abs().sum(-1)
+    return ((divergence + 4 * distance) * seen).sum() / seen.sum().clamp(min=1.0)
+
+
+def _known(keypoints: Tensor) -> tuple[Tensor, Tensor]:
+    """Whether a key point is labelled, and whether it is in the picture: (…, K) 0 or 1 each."""
+    known = keypoints.isfinite().all(-1)
+    return known.float(), (known & (keypoints[..., 2] > 0.5)).float()
+
+
+def _away(keypoints: Tensor, rows: int, columns: int) -> Tensor:
+    """(…, places, K, 2): from each place's middle to each key point, in places."""
+    across, down = (torch.arange(count, device=keypoints.device) + 0.5 for count in (columns, rows))
+    middles = torch.stack(torch.meshgrid(across, down, indexing="xy"), -1).reshape(-1, 1, 2)
+    size = torch.tensor([columns, rows], device=keypoints.device)
+    return (keypoints[..., :2].nan_to_num() * size).unsqueeze(-3) - middles
+
+
+def _label(away: Tensor) -> Tensor:
+    """(…, places, K): 1 where the key point is, less around it."""
+    return torch.exp(-away.square().sum(-1) / (2 * SPREAD**2))

@@ -1,0 +1,160 @@
+"""Where things are in a picture: the simulator's labels, and the losses that ask networks for them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_dataset import episode
+
+torch = pytest.importorskip("torch")
+
+from click.testing import CliRunner  # noqa: E402
+from test_learning import SMALL, large_frames  # noqa: E402
+
+from act2goal_ros.cli.train import command  # noqa: E402
+from act2goal_ros.learning import looking  # noqa: E402
+from act2goal_ros.learning.batches import HOLD_STEPS, Episodes, Sampler  # noqa: E402
+from act2goal_ros.learning.dataset import KEYPOINTS, read_shard, write_shard  # noqa: E402
+from act2goal_ros.learning.devices import make_fabric  # noqa: E402
+from act2goal_ros.learning.fit import Cadence  # noqa: E402
+from act2goal_ros.learning.keypoints import KeypointReaders, live_loss  # noqa: E402
+from act2goal_ros.learning.pictures import marked  # noqa: E402
+from act2goal_ros.learning.schedule import Schedule  # noqa: E402
+from act2goal_ros.model.expert import LiveEncoder, LiveTokens  # noqa: E402
+
+LABELS = torch.tensor([[[0.26, 0.63, 1.0], [0.9, 0.1, 1.0], [0.0, 0.0, 0.0], [float("nan")] * 3]])
+
+
+def tokens(maps: torch.Tensor, grid: torch.Tensor) -> LiveTokens:
+    return LiveTokens(torch.zeros(1), (maps.softmax(-1) @ grid).flatten(1), torch.zeros(1), maps)
+
+
+def grid_of(side: int) -> torch.Tensor:
+    line = torch.linspace(-1, 1, side)
+    return torch.stack(torch.meshgrid(line, line, indexing="xy"), -1).reshape(-1, 2)
+
+
+def peaks(labels: torch.Tensor, side: int, spread: float = 0.6) -> torch.Tensor:
+    """(B, K, side²): logits of a peak of that spread, in places, at each label."""
+    middle = (torch.arange(side) + 0.5) / side
+    across, down = torch.meshgrid(middle, middle, indexing="xy")
+    away = (labels[..., 0:1] - across.flatten()).square() + (labels[..., 1:2] - down.flatten()).square()
+    return -away.nan_to_num() * side**2 / (2 * spread**2)
+
+
+def test_a_live_key_point_where_it_is_costs_nothing_and_elsewhere_it_does() -> None:
+    grid = grid_of(16)
+    right = live_loss(tokens(peaks(LABELS, 16), grid), LABELS, grid, 16)
+    moved = LABELS + torch.tensor([0.1, 0.0, 0.0])
+    wrong = live_loss(tokens(peaks(moved, 16), grid), LABELS, grid, 16)
+    assert right < 0.05 < 1.0 < wrong
+
+
+def test_what_is_not_seen_or_not_known_has_no_weight() -> None:
+    grid, maps = grid_of(16), peaks(LABELS, 16).requires_grad_()
+    live_loss(tokens(maps + torch.randn_like(maps), grid), LABELS, grid, 16).backward()
+    used = maps.grad.abs().sum(-1)[0]
+    assert (used[:2] > 0).all() and (used[2:] == 0).all()
+    nothing = torch.full_like(LABELS, float("nan"))
+    assert live_loss(tokens(maps, grid), nothing, grid, 16) == 0
+
+
+def test_key_points_are_read_from_features_that_show_them() -> None:
+    """A world whose features tell where each thing is, is read by linear maps; one that tells nothing is not."""
+    torch.manual_seed(0)
+    config = replace(SMALL, world_width=48, keypoints=4, blocks=2)
+    readers, rows = KeypointReaders(config), 4
+    labels = torch.cat([torch.rand(64, 1, 4, 2), (torch.rand(64, 1, 4, 1) < 0.8).float()], -1)
+    middle = (torch.arange(rows) + 0.5) / rows
+    places = torch.stack(torch.meshgrid(middle, middle, indexing="xy"), -1).reshape(-1, 1, 2)
+    away = (labels[..., :2].unsqueeze(2) - places) * rows  # (64, 1, 16, 4, 2)
+    near = torch.exp(-away.square().sum(-1, keepdim=True)) * labels[..., 2:].unsqueeze(2)
+    told = torch.cat([near, near * away, away, labels[..., 2:].unsqueeze(2).expand_as(near)], -1).flatten(3)
+    features = torch.nn.functional.pad(told, (0, 48 - told.shape[-1])).unsqueeze(1).expand(-1, 2, -1, -1, -1)
+
+    def trained(given: torch.Tensor) -> float:
+        optimizer = torch.optim.Adam(readers.parameters(), lr=0.05)
+        for _ in range(150):
+            optimizer.zero_grad()
+            loss = readers.loss(given, labels, rows)
+            loss.backward()
+            optimizer.step()
+        return loss.item()
+
+    assert trained(features) < 0.5 * trained(torch.zeros_like(features))
+    assert readers.loss(features, torch.full_like(labels, float("nan")), rows) == 0
+
+
+def test_unlabelled_episodes_among_labelled_ones(tmp_path: Path) -> None:
+    made = [episode(24 + HOLD_STEPS, 0), episode(24 + HOLD_STEPS, 1)]
+    labels = np.random.default_rng(0).random((len(made[1].frames), len(KEYPOINTS), 3)).astype(np.float32)
+    write_shard(tmp_path / "0", [made[0], replace(made[1], keypoints=labels)])
+    first, second = read_shard(tmp_path / "0")
+    assert first.keypoints is not None and np.isnan(first.keypoints).all()
+    np.testing.assert_array_equal(second.keypoints, labels)
+    write_shard(tmp_path / "1", made)
+    assert next(read_shard(tmp_path / "1")).keypoints is None
+
+
+def test_other_key_points_than_the_configuration_s_are_named(tmp_path: Path) -> None:
+    good = large_frames(episode(24 + HOLD_STEPS, 0))
+    write_shard(tmp_path / "0", [replace(good, keypoints=np.zeros((len(good.frames), 3, 3), np.float32))])
+    write_shard(tmp_path / "1", [good])
+    found = Episodes(tmp_path, config=SMALL)
+    count = len(good.frames)
+    assert [str(s.reason) for s in found.skipped] == [f"keypoints has shape ({count}, 3, 3), expected ({count}, 8, 3)"]
+
+
+@pytest.fixture
+def dots(tmp_path: Path) -> Path:
+    """Episodes whose pictures show nothing but one white dot, which is the first key point."""
+    generator = np.random.default_rng(0)
+    made = []
+    for seed in range(3):
+        e = episode(24 + HOLD_STEPS, seed)
+        frames, labels = np.zeros((len(e.frames), 128, 128, 3), np.uint8), np.zeros((len(e.frames), 8, 3), np.float32)
+        for frame, label in zip(frames, labels, strict=True):
+            u, v = generator.integers(10, 118, 2)
+            frame[v - 4 : v + 4, u - 4 : u + 4] = 255
+            label[0] = (u / 128, v / 128, 1.0)
+        made.append(replace(e, frames=frames, keypoints=labels))
+    write_shard(tmp_path / "dots" / "0", made)
+    return tmp_path / "dots"
+
+
+def test_the_live_encoder_learns_where_things_are(dots: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    live, fabric = LiveEncoder(SMALL), make_fabric()
+    schedule = Schedule(steps=120, batch=16, learning_rate=4e-3, ema=0.9)
+    looking.train_looking(Episodes(dots, config=SMALL), SMALL, live, tmp_path, schedule, fabric, Cadence(check_steps=60))
+    pixels = [line.split(",") for line in (tmp_path / "looking-training.csv").read_text().splitlines()]
+    column = pixels[0].index("pixels")
+    assert float(pixels[1][column]) > 5 > 1 > float(pixels[-1][column])
+    fresh = LiveEncoder(SMALL)
+    assert looking.take_over(fresh, tmp_path) and not looking.take_over(LiveEncoder(SMALL), tmp_path / "elsewhere")
+    torch.testing.assert_close(fresh.points.weight, live.points.weight)
+    assert (tmp_path / "looking-training.png").exists()
+
+
+def test_samples_carry_labels_or_say_that_there_are_none(dots: Path) -> None:
+    found = Episodes(dots, config=SMALL)
+    found.latents = [np.zeros((len(e.frames), 8, 8, 8), np.float16) for e in found.all]
+    batch = Sampler(found, [0, 1], SMALL, 0).batch(2)
+    assert batch.keypoints.shape == (2, SMALL.frames, 8, 3) and batch.live_keypoints.shape == (12, 8, 3)
+    u, v = (batch.live_keypoints[0, 0, :2] * 128).int().tolist()
+    assert batch.pictures[0, :, v, u].min() == 1.0, "the live frame shows the dot where its label says"
+
+
+def test_without_labels_the_part_says_what_is_missing(tmp_path: Path) -> None:
+    write_shard(tmp_path / "data" / "0", [large_frames(episode(24 + HOLD_STEPS, seed)) for seed in range(2)])
+    arguments = [str(tmp_path / "data"), str(tmp_path / "run"), "--part", "looking", "--steps", "1"]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 1 and "no episode has key points, at least 1 needed" in result.output
+
+
+def test_key_points_are_marked_where_they_are() -> None:
+    picture = marked(torch.zeros(2, 3, 64, 64), torch.tensor([[[20.0, 30.0]], [[50.0, 10.0]]]), torch.tensor([[True], [False]]))
+    lit = np.argwhere(picture.max(-1) > 100)
+    assert picture.shape == (128, 256, 3)
+    np.testing.assert_allclose(lit.mean(0), [60, 40], atol=1)
