@@ -13,7 +13,7 @@ from click.testing import CliRunner  # noqa: E402
 from test_learning import SMALL, large_frames  # noqa: E402
 
 from act2goal_ros.cli.train import command  # noqa: E402
-from act2goal_ros.learning import looking  # noqa: E402
+from act2goal_ros.learning import looking, train  # noqa: E402
 from act2goal_ros.learning.batches import HOLD_STEPS, Episodes, Sampler  # noqa: E402
 from act2goal_ros.learning.dataset import KEYPOINTS, read_shard, write_shard  # noqa: E402
 from act2goal_ros.learning.devices import make_fabric  # noqa: E402
@@ -21,6 +21,7 @@ from act2goal_ros.learning.fit import Cadence  # noqa: E402
 from act2goal_ros.learning.keypoints import KeypointReaders, live_loss  # noqa: E402
 from act2goal_ros.learning.pictures import marked  # noqa: E402
 from act2goal_ros.learning.schedule import Schedule  # noqa: E402
+from act2goal_ros.learning.system import System  # noqa: E402
 from act2goal_ros.model.expert import LiveEncoder, LiveTokens  # noqa: E402
 
 LABELS = torch.tensor([[[0.26, 0.63, 1.0], [0.9, 0.1, 1.0], [0.0, 0.0, 0.0], [float("nan")] * 3]])
@@ -144,6 +145,54 @@ def test_samples_carry_labels_or_say_that_there_are_none(dots: Path) -> None:
     assert batch.keypoints.shape == (2, SMALL.frames, 8, 3) and batch.live_keypoints.shape == (12, 8, 3)
     u, v = (batch.live_keypoints[0, 0, :2] * 128).int().tolist()
     assert batch.pictures[0, :, v, u].min() == 1.0, "the live frame shows the dot where its label says"
+
+
+CAMERA = np.array([[2.0, 0.0, 0.0, 0.0], [0.0, -1.3, 1.5, 0.3], [0.0, 0.6, 0.5, -1.0]])  # metres in the base frame → −1 .. 1
+
+
+def seen_by(camera: np.ndarray, places: np.ndarray) -> np.ndarray:
+    image = np.concatenate([places, np.ones((len(places), 1))], 1) @ camera.T
+    return image[:, :2] / image[:, 2:]
+
+
+def test_where_the_tool_is_in_the_picture_is_fitted_to_the_data(tmp_path: Path) -> None:
+    generator, made = np.random.default_rng(0), []
+    system = System(SMALL)
+    for seed in range(20):
+        e = episode(40 + HOLD_STEPS, seed)
+        joints = (np.array([-1.9, -1.5, 2.1, -2.1, -1.57, 0.0]) + 0.15 * generator.normal(size=(len(e), 6))).astype(np.float32)
+        tool = system.expert.kinematics(torch.from_numpy(joints[::2])).tool.numpy()
+        points = (((seen_by(CAMERA, tool) + 1) / 2 * 15) + 0.5) / 16
+        labels = np.zeros((len(e.frames), 8, 3), np.float32)
+        labels[:, -1] = np.concatenate([points, ((points > 0) & (points < 1)).all(1, keepdims=True)], 1)
+        made.append(replace(large_frames(e), joints=joints, keypoints=labels))
+    write_shard(tmp_path / "0", made)
+    found = train.tool_projection(Episodes(tmp_path, config=SMALL), system)
+    places = generator.uniform((-0.2, 0.3, 0.05), (0.2, 0.6, 0.3), (50, 3))
+    np.testing.assert_allclose(seen_by(found, places), seen_by(CAMERA, places), atol=0.01)
+    write_shard(tmp_path / "unlabelled" / "0", [large_frames(episode(40 + HOLD_STEPS, seed)) for seed in range(2)])
+    assert not train.tool_projection(Episodes(tmp_path / "unlabelled", config=SMALL), system).any()
+
+
+def test_a_picture_that_is_shifted_is_noticed_by_where_the_tool_is_seen() -> None:
+    """By a sharp key point and a known camera alone; a little is the key point's own error."""
+    torch.manual_seed(0)
+    expert, grid, tool = System(SMALL).expert, grid_of(16), torch.tensor([[0.05, 0.45, 0.15]])
+    expected = torch.from_numpy(seen_by(CAMERA, tool.numpy())).float()
+
+    def found(moved: tuple[float, float], spread: float = 0.6) -> list[float]:
+        share = (((expected + torch.tensor(moved)) + 1) / 2 * 15 + 0.5) / 16
+        maps = peaks(share.unsqueeze(1).expand(1, 8, 2), 16, spread)
+        points = torch.zeros(1, 32, 2)
+        points[:, :8] = maps.softmax(-1) @ grid
+        shift: torch.Tensor = expert.shift(LiveTokens(torch.zeros(1), points.flatten(1), torch.zeros(1), maps), tool)
+        return [float(x) for x in shift[0]]
+
+    assert found((0.2, -0.1)) == [0.0, 0.0], "the camera is not known"
+    expert.projection.copy_(torch.from_numpy(CAMERA))
+    np.testing.assert_allclose(found((0.2, -0.1)), (0.2, -0.1), atol=0.02)
+    assert np.abs(found((0.01, 0.01))).max() < 0.003
+    assert np.abs(found((0.2, -0.1), spread=20.0)).max() == 0.0, "the tool is not to be seen"
 
 
 def test_without_labels_the_part_says_what_is_missing(tmp_path: Path) -> None:

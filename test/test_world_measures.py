@@ -46,7 +46,7 @@ def test_errors_are_in_millimetres() -> None:
     assert projection.error(project(places[:1])[0], places[0]) < 0.05
     found = errors(projection, [np.zeros((SIDE, SIDE, 3), np.uint8)], places[:1])
     assert np.isnan(found[0])
-    with pytest.raises(ValueError, match="3 pictures with a cube, at least 20"):
+    with pytest.raises(ValueError, match="3 pictures with the thing to be seen, at least 20"):
         Projection(places[:3], pixels[:3])
 
 

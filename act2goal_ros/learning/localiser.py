@@ -21,19 +21,20 @@ def centroid(picture: np.ndarray) -> np.ndarray | None:
 
 
 class Projection:
-    """A camera (3, 4) fitted to places (N, 3) m and the pixels (N, 2) they were found at; ValueError with fewer than 20."""
+    """A camera, `matrix` (3, 4), fitted to places (N, 3) m and the pixels (N, 2) they were found at, but for those farther than
+    `outlier` from a first fit; ValueError with fewer than 20."""
 
-    def __init__(self, places: np.ndarray, pixels: np.ndarray) -> None:
+    def __init__(self, places: np.ndarray, pixels: np.ndarray, outlier: float = OUTLIER) -> None:
         if len(places) < 20:
-            raise ValueError(f"{len(places)} pictures with a cube, at least 20 are needed to fit the camera")
-        self._matrix = _fit(places, pixels)
-        near = np.linalg.norm(self(places) - pixels, axis=1) < OUTLIER
+            raise ValueError(f"{len(places)} pictures with the thing to be seen, at least 20 are needed to fit the camera")
+        self.matrix = _fit(places, pixels)
+        near = np.linalg.norm(self(places) - pixels, axis=1) < outlier
         if near.sum() >= 20:
-            self._matrix = _fit(places[near], pixels[near])
+            self.matrix = _fit(places[near], pixels[near])
 
     def __call__(self, places: np.ndarray) -> np.ndarray:
         """(N, 3) m → (N, 2) pixels."""
-        seen = np.concatenate([places, np.ones((len(places), 1))], 1) @ self._matrix.T
+        seen = np.concatenate([places, np.ones((len(places), 1))], 1) @ self.matrix.T
         return seen[:, :2] / seen[:, 2:]
 
     def error(self, pixel: np.ndarray, place: np.ndarray) -> float:

@@ -23,6 +23,9 @@ from act2goal_ros.model.spotter import Spotter
 
 MASKED = -1e4
 POINTS = 32  # key points of the live frame
+LARGEST_SHIFT = 0.3  # of the picture's half width: 3° and 2 cm of a camera about a metre away make half of it
+UNSURE_SHIFT = 0.04
+FAINT, SHARP = 0.08, 0.18  # peak of a key point's map, below which it is not to be seen, and from which it is
 WORKSPACE = (0.0, 0.425, 0.05)  # m, middle of the table in the arm's base frame
 OBJECT_SCALE = 0.1  # m
 HOVER = (0.0, 0.0, 0.12)  # m, from an object to where the tool comes from
@@ -124,7 +127,7 @@ class ActionExpert(nn.Module):
         width, rows = config.expert_width, config.chunk_steps + config.distal_frames
         self.live = LiveEncoder(config)
         self.kinematics = ForwardKinematics()
-        proprioception = 3 * config.joints + 1 + 9 + 2 * POINTS  # with the tool's position and two of its axes
+        proprioception = 3 * config.joints + 1 + 9 + 2 * POINTS + 2  # with the tool's position, two of its axes, the picture's shift
         self.state = Mlp(proprioception, 2 * width, 4 * width)
         self.object_head = nn.Linear(width, 3)
         self.target_head = nn.Linear(width, 3)
@@ -149,6 +152,7 @@ class ActionExpert(nn.Module):
         self.head = nn.Linear(width, config.action_size)
         self.register_buffer("action_scale", torch.ones(rows, config.action_size))
         self.register_buffer("velocity_scale", torch.ones(config.joints))
+        self.register_buffer("projection", torch.zeros(3, 4))  # of the tool into the picture, −1 .. 1; zeros: not known
         self.register_buffer("workspace", torch.tensor(WORKSPACE))
         self.register_buffer("modulated", torch.tensor(MODULATED).repeat_interleave(width).repeat(config.blocks), persistent=False)
 
@@ -184,7 +188,9 @@ class ActionExpert(nn.Module):
         time = self.frame_time(frame_times, dense, frame_times / 100.0).unsqueeze(2).unsqueeze(1)
         keys, values = plan[0] + time, plan[1] + time
         chain = self.kinematics(joints)
-        own, guess = self._own_tokens(live, chain, joints, velocities, gripper)
+        shift = self.shift(live, chain.tool)
+        live = live._replace(points=live.points - shift.repeat(1, POINTS))
+        own, guess = self._own_tokens(live, shift, chain, joints, velocities, gripper)
         guesses = torch.stack([guess, self.target_head(plan[1][:, blocks - 1, -1].mean(1))], 1)
         hidden, goal_mask = (1.0 - frame_mask).repeat_interleave(self.config.tokens, 1), frame_mask[:, -1:]
         present = torch.cat([live.tokens, self._things(live), own], 1)
@@ -198,6 +204,22 @@ class ActionExpert(nn.Module):
         keys, values = self._keys_and_values((keys[:, :blocks], values[:, :blocks]), tokens)
         summary = self.summary(tokens[:, present.shape[1] - own.shape[1] :].flatten(1))
         return Context(keys, values, _mask(hidden, unseen), summary, found, target)
+
+    def shift(self, live: LiveTokens, tool: Tensor) -> Tensor:
+        """(B, 2): how far the picture is from where the camera of the training would show the tool (B, 3) m, in −1 .. 1 units.
+
+        The tool's place is known from the joints; where it is seen, the last of the taught key points, tells how the camera differs.
+        """
+        seen = live.points.unflatten(1, (-1, 2))[:, self.config.keypoints - 1]
+        ahead = functional.linear(functional.pad(tool, (0, 1), value=1.0), cast(Tensor, self.projection))
+        depth = ahead[:, 2:]
+        known = (depth.abs() > 1e-6).to(depth.dtype)
+        expected = ahead[:, :2] / (depth + (1.0 - known))
+        peak = live.maps[:, -1].softmax(-1).amax(-1, keepdim=True)
+        sure = known * ((peak - FAINT) / (SHARP - FAINT)).clamp(0.0, 1.0)
+        shift = (seen - expected).clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
+        size = shift.square().sum(-1, keepdim=True)
+        return sure * size / (size + UNSURE_SHIFT**2) * shift  # small ones are the key point's own error
 
     def _things(self, live: LiveTokens) -> Tensor:
         """Tokens (B, K, W): where each kind of thing is in the picture, and how it looks."""
@@ -228,10 +250,13 @@ class ActionExpert(nn.Module):
         found = functional.linear(condition, weight, bias + self.modulated).unsqueeze(1).chunk(parts * len(layers), -1)
         return [found[parts * i : parts * (i + 1)] for i in range(len(layers))]
 
-    def _own_tokens(self, live: LiveTokens, chain: Chain, joints: Tensor, velocities: Tensor, gripper: Tensor) -> tuple[Tensor, Tensor]:
+    def _own_tokens(
+        self, live: LiveTokens, shift: Tensor, chain: Chain, joints: Tensor, velocities: Tensor, gripper: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Tokens of the arm's own state (B, 4, W), and a first guess of where the object is, (B, 3) in units of OBJECT_SCALE."""
         axes = [chain.axes[..., 2], chain.axes[..., 0]]  # approach, across
-        state = torch.cat([joints.sin(), joints.cos(), velocities / self.velocity_scale, gripper, 3 * chain.tool, *axes, live.points], -1)
+        moving = velocities / self.velocity_scale
+        state = torch.cat([joints.sin(), joints.cos(), moving, gripper, 3 * chain.tool, *axes, live.points, 4 * shift], -1)
         tokens = self.state(state).unflatten(-1, (4, -1))
         return tokens, self.object_head(tokens.mean(1))
 
