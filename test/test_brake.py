@@ -100,3 +100,31 @@ def test_a_trajectory_that_is_not_followed_does_not_count() -> None:
     brake.reference(50.0, np.full(J, 1.0), np.ones(J), np.zeros(J))
     way = brake.trajectory(50.0)
     assert way is not None and (way.sample(way.start)[1] > 0).all()
+
+
+def test_a_paused_controller_is_sent_nothing(brake: Brake) -> None:
+    brake.reference(50.0, np.full(J, 1.0), np.ones(J), np.zeros(J), speed=0.0)
+    assert brake.trajectory(50.02) is None
+    brake.reference(50.1, np.full(J, 1.0), np.ones(J), np.zeros(J), speed=1.0)
+    assert brake.trajectory(50.12) is not None
+
+
+def test_a_slowed_controller_is_stopped_once_and_then_only_when_that_has_had_its_time() -> None:
+    brake, half = Brake(LIMITS), 0.5
+    brake.reference(50.0, np.zeros(J), np.ones(J), np.zeros(J), half)
+    way = brake.trajectory(50.02)
+    assert way is not None and way.sample(way.start)[0] == pytest.approx(np.full(J, half * (way.start - 50.0)))
+    over = way.start + (way.end - way.start) / half
+    for now in np.arange(50.05, over, 0.05):
+        brake.reference(float(now), np.full(J, half * (now - 50.0)), np.ones(J), np.zeros(J), half)
+        assert brake.trajectory(float(now)) is None
+    brake.reference(over + 0.1, np.full(J, 1.0), np.ones(J), np.zeros(J), half)
+    assert brake.trajectory(over + 0.1) is not None, "it still moves"
+
+
+def test_a_reference_that_is_not_finite_is_not_taken(brake: Brake) -> None:
+    for bad in (np.nan, np.inf):
+        brake.reference(50.1, np.full(J, bad), np.ones(J), np.zeros(J))
+        brake.reference(50.1, np.ones(J), np.full(J, bad), np.zeros(J))
+    way = brake.trajectory(50.02)
+    assert way is not None and np.isfinite(way.positions).all()

@@ -414,3 +414,13 @@ def test_inference_computes_a_plan_once_and_survives_faults() -> None:
     assert policy.asked == ["plan", "act", "act"]
     assert [r.output == pytest.approx([0.4, 0.8]) for r in results[:1]] == [True]
     assert len(latents) == 3 and faults == ["RuntimeError: black picture"]
+
+
+@pytest.mark.parametrize("rows", [[], [[]], [[0.1, 0.2], [0.1]], [[0.1]]], ids=["no points", "no positions", "ragged", "short"])
+def test_a_trajectory_message_that_is_no_trajectory_is_none(rows: list[list[float]]) -> None:
+    messages = pytest.importorskip("trajectory_msgs.msg")
+    from act2goal_ros.nodes.trajectories import from_message
+
+    message = messages.JointTrajectory(joint_names=["a", "b"])
+    message.points = [messages.JointTrajectoryPoint(positions=row) for row in rows]
+    assert from_message(message, ["a", "b"], 1.0) is None

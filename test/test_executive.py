@@ -493,3 +493,56 @@ def test_a_controller_that_is_slowed_down_is_followed_more_slowly() -> None:
     world.run(0.2)
     assert {d.reason for _, d in world.sent} == {Reason.NONE} and world.sent[-1][1].state == State.RUNNING
     assert world.executive.commanded(world.now)[0] - before == pytest.approx(np.full(6, 0.5 * 0.2 * SPEED), abs=0.01)
+
+
+def test_an_arm_that_somebody_else_moves_is_not_thrown_back() -> None:
+    """Held, and moved by another client of the controller: a new goal waits until the controller stands still, and begins there."""
+    world = World().moving()
+    world.executive.inputs.goal("", False, (Reason.GOAL_REACHED, "there"))
+    assert world.run(1.0).state == State.HOLDING
+    before = world.executive.commanded(world.now)[0].copy()
+    world.missing = {"controller"}
+    world.executive.inputs.goal("g", True)
+    world.sent.clear()
+    for step in range(100):
+        elsewhere = before + 0.3 + 0.5 * TICK * step
+        world.executive.inputs.controller(ControllerReport(world.now, elsewhere, np.full(6, 0.5), 0.0, NAMES[0]), world.monotonic)
+        world.began = world.now - float(elsewhere[0]) / SPEED
+        assert world.run(TICK).state == State.HOLDING
+    assert not [d for _, d in world.sent if d.trajectory is not None]
+    for _ in range(3):
+        report = ControllerReport(world.now, elsewhere, np.zeros(6), 0.0, NAMES[0])
+        world.executive.inputs.controller(report, world.monotonic)
+        world.began = world.now - float(elsewhere[0]) / SPEED
+        world.run(TICK)
+    first = next(d.trajectory for _, d in world.sent if d.trajectory is not None)
+    assert first.positions[0] == pytest.approx(elsewhere, abs=0.01)
+
+
+def test_a_fault_of_the_controller_is_told_although_an_image_is_late_too() -> None:
+    world = World().moving()
+    world.missing = {"image"}
+    assert world.run(0.3).reason == Reason.STALE_IMAGE
+    world.executive.controller_failed(Reason.CONTROLLER_LOST, "aborted: -4", halted=True)
+    world.infer(delay=0.4)
+    told = world.run(TICK)
+    assert (told.reason, told.detail) == (Reason.CONTROLLER_LOST, "aborted: -4")
+    world.missing = set()
+    assert world.run(0.3).reason == Reason.CONTROLLER_LOST, "it lingers"
+
+
+@pytest.mark.parametrize("speed", [float("nan"), float("inf"), -0.5, 100.0])
+def test_a_speed_scaling_that_is_none_stops_the_arm_and_harms_nothing(speed) -> None:
+    world = World().moving()
+    world.speed = speed
+    told = world.run(0.1)
+    assert told.reason == Reason.CONTROLLER_LOST and f"speed scaling is {speed:g}, it must be 0 to 1" in told.detail
+    world.speed = 1.0
+    world.run(0.5)
+    world.began = world.now + 0.1 - float(world.executive.commanded(world.now)[0][0]) / SPEED
+    assert world.run(0.5).state == State.RUNNING
+    check_continuous(world)
+
+
+def test_a_stop_without_a_known_reason_is_a_stop() -> None:
+    assert [Reason.of_stop(value) for value in (0, 8, 99)] == [Reason.INACTIVE, Reason.E_STOP, Reason.INACTIVE]

@@ -228,3 +228,9 @@ def test_diagnostics_have_a_row_for_the_whole_and_every_node(graph: Graph) -> No
     assert [row[0] for row in rows] == ["arm", *NAMES]
     assert rows[0][1:3] == (1, "NODE_LOST: goal ended (process 7)")
     assert rows[2][1] == FAULTY and rows[1][1] == 0
+
+
+def test_a_tracking_error_that_is_not_a_number_hides_no_other(graph: Graph) -> None:
+    graph.oversight.controller({"pan": float("nan"), "elbow": 3.0}, graph.now)
+    assert graph.verdict[:2] == (True, StopReason.CONTROLLER_TRACKING_ERROR)
+    assert "pan is nan" in graph.verdict[2]

@@ -264,3 +264,18 @@ def test_an_engine_the_gpu_refuses_is_an_error() -> None:
     cuda = fake_gpu.Cuda()
     with pytest.raises(BackendError, match="fake_tensorrt 1 cannot load the engine on this GPU"):
         tensorrt.TensorRTRunner(b"", fake_gpu.tensorrt(cuda), cuda, "float32")
+
+
+def test_not_a_number_in_any_output_is_a_difference() -> None:
+    reference = Reference(MODEL)
+
+    class Overflowing:
+        precision = "float16"
+
+        def __call__(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            found = make_runner(MODEL / "plan_keys.onnx")(inputs)
+            last = list(found)[-1]
+            return found | {last: np.full_like(found[last], np.nan)}
+
+    with pytest.raises(BackendError, match="plan_keys differs from torch float32 by inf"):
+        reference.check("plan_keys", Overflowing())  # type: ignore[arg-type]

@@ -11,21 +11,26 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from act2goal_msgs.msg import NodeStatus, Stop, StopReason
 from control_msgs.msg import JointTrajectoryControllerState
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
+from rclpy.serialization import serialize_message
 from ros_tools import Probe, new_domain, wait_for
 from std_msgs.msg import Bool
 from trajectory_msgs.msg import JointTrajectory
 
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.nodes import qos, topics
+from act2goal_ros.nodes.peer import Peer
 from act2goal_ros.nodes.trajectories import seconds
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -193,6 +198,18 @@ def test_the_emergency_stop(graph: Graph) -> None:
     graph.wait_stop(False)
 
 
+def test_a_supervisor_that_is_deactivated_stops_the_arm(graph: Graph) -> None:
+    graph.wait_stop(False)
+    client = graph.probe.node.create_client(ChangeState, topics.change_state("supervisor"))
+    assert client.wait_for_service(10.0)
+    for transition, active in ((Transition.TRANSITION_DEACTIVATE, True), (Transition.TRANSITION_ACTIVATE, False)):
+        future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        wait_for(future.done, 10.0, "change_state")
+        assert future.result().success
+        detail = graph.wait_stop(active, StopReason.INACTIVE if active else StopReason.NONE)
+        assert not active or detail == "the supervisor is not active"
+
+
 def test_when_the_supervisor_is_killed_its_successor_takes_over(graph: Graph) -> None:
     graph.kill("supervisor")
     before = len(graph.stops)
@@ -226,3 +243,28 @@ def _pair(key: str, value: str) -> Any:
     from diagnostic_msgs.msg import KeyValue
 
     return KeyValue(key=key, value=value)
+
+
+def test_a_peer_that_is_not_active_is_lost() -> None:
+    """Of a successor that cannot be configured, heartbeats alone are no supervision."""
+    heard: list[Any] = []
+    lost: list[str] = []
+    node = SimpleNamespace(create_subscription=lambda kind, topic, callback, *_, **__: heard.append(callback),
+                           create_timer=lambda *_, **__: None)  # fmt: skip
+    peer = Peer(node, "supervisor", lost.append)  # type: ignore[arg-type]
+
+    def beat(state: str) -> None:
+        values = {"state": state, "instance": "i", "pid": str(os.getpid()), "machine": "elsewhere"}
+        pairs = [KeyValue(key=key, value=value) for key, value in values.items()]
+        heard[0](serialize_message(NodeStatus(node="supervisor", values=pairs)))
+
+    beat("unconfigured")
+    assert not peer.heard and not lost
+    beat("active")
+    assert peer.heard and not peer.lost
+    beat("inactive")
+    beat("inactive")
+    assert peer.lost == "supervisor: inactive" and lost == [peer.lost]
+    beat("active")
+    assert not peer.lost
+    peer._watch.close()

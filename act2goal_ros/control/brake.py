@@ -16,6 +16,7 @@ MARGIN = 0.998  # of the limits, for rounding
 SAME = 0.01  # rad between two ways that count as one
 REST = 1e-3  # rad/s
 LONGEST = 0.15  # s over which a reference may be carried on
+PAUSED, WHOLE = 0.01, 0.99  # speed scaling below which a controller stands, and from which its clock is ours
 
 
 class Brake:
@@ -29,11 +30,13 @@ class Brake:
         self._limits = limits.scaled(1.0, MARGIN, MARGIN)
         self._lead, self._slack = lead, slack
         self._reference: tuple[float, State] | None = None
+        self._speed, self._slowed_until = 1.0, float("-inf")
         self._commanded: deque[Trajectory] = deque(maxlen=4)
 
-    def reference(self, time: float, q: Array, v: Array, a: Array) -> None:
-        """Takes the controller's reference (J,) at an absolute time."""
-        self._reference = (time, (q, v, a))
+    def reference(self, time: float, q: Array, v: Array, a: Array, speed: float = 1.0) -> None:
+        """Takes the controller's reference (J,) at an absolute time, and its speed scaling. What is not finite is not taken."""
+        if all(np.isfinite(values).all() for values in (q, v, a, time, speed)):
+            self._reference, self._speed = (time, (q, v, a)), speed
 
     def commanded(self, trajectory: Trajectory) -> None:
         """Takes a trajectory that was sent to the controller."""
@@ -56,8 +59,11 @@ class Brake:
     def trajectory(self, now: float) -> Trajectory | None:
         """The quickest stop within limits, or None when there is nothing to stop.
 
-        That is: no reference is known, it is at rest, or what is commanded comes to rest as soon by itself.
+        That is: no reference is known, it is at rest or paused, or what is commanded comes to rest as soon by itself. Of a slowed
+        controller one stop is waited for before there is another: on its own clock, which runs slower, none seems to be followed.
         """
+        if self._speed < PAUSED or now < self._slowed_until:
+            return None
         start = float(np.floor((now + self._lead) / GRID + 1e-6) * GRID)
         state = self.state_at(start)
         if state is None or np.abs(state[1]).max() < REST:
@@ -69,12 +75,14 @@ class Brake:
         if newest is not None and self._is_followed(newest) and newest.end <= path.end + self._slack:
             return None
         self.commanded(path.trajectory(start))
+        if self._speed < WHOLE:
+            self._slowed_until = start + (path.end - start) / self._speed + self._slack
         return self._commanded[-1]
 
     def _carried(self, time: float) -> State:
         assert self._reference is not None
         known, (q, v, a) = self._reference
-        dt = float(np.clip(time - known, 0.0, LONGEST))
+        dt = self._speed * float(np.clip(time - known, 0.0, LONGEST))
         return q + dt * (v + dt * a / 2), v + dt * a, a
 
     def _is_followed(self, commanded: Trajectory) -> bool:

@@ -43,6 +43,7 @@ LINGERING = frozenset(
         StopReason.CLOCK_JUMP,
         StopReason.LIMIT_VIOLATION,
         StopReason.MODEL_FAULT,
+        StopReason.NODE_LOST,
     }
 )
 YIELDING = frozenset({StopReason.STALE_IMAGE, StopReason.STALE_JOINT_STATES, StopReason.STALE_PLAN, StopReason.NO_SELECTION})
@@ -142,7 +143,12 @@ class Executive:
     def model_failed(self, detail: str) -> None:
         """An inference raised."""
         self._drop("model_fault")
-        self._pending = (StopReason.MODEL_FAULT, detail)
+        self._fail(StopReason.MODEL_FAULT, detail)
+
+    def _fail(self, reason: StopReason, detail: str) -> None:
+        """Of what was noticed since the last tick, the first counts; a controller's fault is graver than a chunk's."""
+        if not self._pending[0]:
+            self._pending = (reason, detail)
 
     def controller_failed(self, reason: StopReason, detail: str, halted: bool = False) -> None:
         """The controller does not do what it was told. halted: it has stopped by itself, where its reference says."""
@@ -157,7 +163,7 @@ class Executive:
         reason, detail = self._fault(chunk, now)
         if reason:
             self._drop(reason.name.lower())
-            self._pending = (reason, detail)
+            self._fail(reason, detail)
             return False
         if self.chunk is not None and chunk.stamp < self.chunk.stamp:
             self._drop("chunk_out_of_order")  # frames may overtake each other
@@ -235,7 +241,9 @@ class Executive:
     def _cause(self, now: float, monotonic: float) -> Cause:
         """Why the arm must not follow, if it must not; the gravest cause first."""
         pending, self._pending = self._pending, NO_CAUSE
-        for cause in (self.inputs.cause(now, monotonic), pending, self._cause_of_reference(monotonic)):
+        seen = self.inputs.cause(now, monotonic)
+        faults = (pending, seen) if seen[0] in YIELDING else (seen, pending)
+        for cause in (*faults, self._cause_of_reference(monotonic)):
             if cause[0]:
                 return cause
         age = 0.0 if self.chunk is None else now - self.chunk.stamp
@@ -315,10 +323,13 @@ class Executive:
             self.stream.take_over(report.q, report.qd, self._clock.to_stream(report.stamp))
 
     def _synchronise(self, now: float) -> bool:
-        """At rest: takes the controller's reference for what is commanded; False while that is not possible."""
+        """At rest: takes the controller's reference for what is commanded. False while that is not possible, and the reference, moved
+        by somebody else, is not what is commanded either: a command would throw the arm back there."""
         report = self.inputs.report
-        if report is None or np.abs(report.qd).max() > STILL or self._limits.outside(report.q):
-            return self._ready
+        if report is None:
+            return False
+        if np.abs(report.qd).max() > STILL or self._limits.outside(report.q):  # it may go on from where it is commanded, from nowhere else
+            return self._ready and bool(self._distance(report).max() <= self.settings.command_error)
         if not self._ready or self._distance(report).max() > SYNC:
             self.stream.reset(report.q, self._clock.to_stream(now))
         self._ready = True

@@ -115,7 +115,7 @@ class Pursuit:
             self._stop, self._could_move = None, True
             return None
         since = now if self._stop is None else self._stop[2]
-        self._stop = (StopReason(reason), detail, since)
+        self._stop = (StopReason.of_stop(reason), detail, since)
         return self._end(Outcome.STOPPED, detail, now) if reason == StopReason.E_STOP else None
 
     def measured(

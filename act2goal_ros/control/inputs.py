@@ -20,6 +20,7 @@ from act2goal_ros.control.watchdog import Freshness
 Array = NDArray[np.float64]
 Cause = tuple[StopReason, str]
 NO_CAUSE: Cause = (StopReason.NONE, "")
+FASTEST = 1.1  # speed scaling, above which it is no share: some give per cent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class Inputs:
         self._image = Freshness("camera frame", bounds.image_timeout)
         self._joints = Freshness("joint state of the arm", bounds.joint_states_timeout)
         self._controller = Freshness("controller state", bounds.controller_timeout)
-        self._bad_image = self._peer_lost = ""
+        self._bad_image = self._bad_controller = self._peer_lost = ""
         self._scales = False
         self._stops: dict[str, Cause] = {}
         self._no_goal: Cause = (StopReason.NO_GOAL, "no goal yet")
@@ -108,6 +109,10 @@ class Inputs:
 
     def controller(self, report: ControllerReport, monotonic: float) -> None:
         """The controller's state. Some leave the speed scaling at 0: it counts once it has been above."""
+        self._bad_controller = "" if 0.0 <= report.speed <= FASTEST else f"its speed scaling is {report.speed:g}, it must be 0 to 1"
+        if self._bad_controller:
+            self.drops["bad_controller_state"] += 1
+            return
         self._scales = self._scales or report.speed > 0
         self.report = report if self._scales else replace(report, speed=1.0)
         self._controller.seen(monotonic)
@@ -145,6 +150,7 @@ class Inputs:
     def _cause_of_controller(self, monotonic: float) -> Cause:
         lost = self._controller.problem(monotonic)
         report, bound = self.report, self._bounds.tracking_error
+        lost = self._bad_controller or lost
         if lost or report is None:
             return StopReason.CONTROLLER_LOST, lost or "no controller state yet"
         if abs(report.error) <= bound:

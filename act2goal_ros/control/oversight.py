@@ -5,6 +5,7 @@ No rclpy. Times are seconds on a monotonic clock unless said otherwise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -136,8 +137,10 @@ class Oversight:
     def controller(self, errors: Mapping[str, float], now: float) -> None:
         """Takes the controller's tracking errors, rad by joint name."""
         self._controller_heard = now
-        joint, error = max(errors.items(), key=lambda item: abs(item[1]), default=("", 0.0))
-        if abs(error) > self.limits.tracking_error:
+        joint, error = max(errors.items(), key=lambda item: abs(item[1]) if math.isfinite(item[1]) else math.inf, default=("", 0.0))
+        if not math.isfinite(error):
+            self._tracking = f"the tracking error of {joint} is {error}, not a finite number of radians"
+        elif abs(error) > self.limits.tracking_error:
             bound = f"{self.limits.tracking_error:g} rad"
             self._tracking = self._tracking or f"{joint} is {abs(error):.3f} rad off its reference, allowed {bound}"
         elif abs(error) < 0.5 * self.limits.tracking_error:

@@ -29,3 +29,8 @@ class StopReason(IntEnum):
     CANCELED = 18
     MODEL_FAULT = 19
     INACTIVE = 20
+
+    @classmethod
+    def of_stop(cls, value: int) -> StopReason:
+        """Of a stop that is active: INACTIVE where no reason is given, or one that is not known. Never NONE, which would lift it."""
+        return cls(value) if value in set(cls) - {cls.NONE} else cls.INACTIVE

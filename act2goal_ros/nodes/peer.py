@@ -16,7 +16,8 @@ from act2goal_ros.nodes.base import ManagedNode, values_of
 class Peer:
     """Calls on_lost(detail) in the executor's thread when the peer's process ends or its heartbeat is late.
 
-    A peer never heard is not lost; `heard` says whether it ever was, `lost` holds the detail until it is heard again.
+    A peer never heard is not lost; `heard` says whether it ever was, `lost` holds the detail until it is heard again. One that is not
+    active does nothing for this node: it counts as lost.
     Hand it to own(). timeout: s without a heartbeat while the own loop turned.
     """
 
@@ -51,7 +52,10 @@ class Peer:
         if values["instance"] != self._instance:
             self._instance = values["instance"]
             self._watch.watch(self._instance, int(values["pid"]), values["machine"])
-        self.heard, self.lost, self._ticks_silent = True, "", 0
+        if values["state"] == "active":
+            self.heard, self.lost, self._ticks_silent = True, "", 0
+        elif self.heard:
+            self._lose(f"{self._name}: {values['state']}")
 
     def _ended(self, instance: str) -> None:
         def tell() -> None:

@@ -177,7 +177,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         self._executive.inputs.goal(message.goal_id, message.state == Goal.ACTIVE, why_not)
 
     def _on_stop(self, message: Stop) -> None:
-        reason = StopReason(message.reason.value) if message.active else StopReason.NONE
+        reason = StopReason.of_stop(message.reason.value) if message.active else StopReason.NONE
         self._executive.inputs.stop_asked("supervisor", reason, message.detail)
         self._tick_at_once()
 

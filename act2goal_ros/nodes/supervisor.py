@@ -88,7 +88,7 @@ class Supervisor(ManagedNode[SupervisorParameters]):
         self._brake = Brake(robot.limits)
         self._joint_names = robot.joint_names
         self._controller_state = b""  # as received: unpacked when needed, not at the rates of controller and policy
-        self._controller_new = False
+        self._controller_new = self._scales = False
         self._reports: dict[bytes, oversight.Report] = {}  # by what a heartbeat says: most say the same as the last
         self._commands: deque[tuple[bytes, float]] = deque(maxlen=4)
         self._started = self._stopped_at = time.monotonic()
@@ -119,6 +119,10 @@ class Supervisor(ManagedNode[SupervisorParameters]):
         self._verdict = oversight.Verdict(True, StopReason.INACTIVE, "the supervisor has just started")
         self._publish_stop()
         self._tell()
+
+    def halt(self) -> None:
+        self._verdict = oversight.Verdict(True, StopReason.INACTIVE, "the supervisor is not active")
+        self._publish_stop()
 
     # callbacks
 
@@ -185,7 +189,9 @@ class Supervisor(ManagedNode[SupervisorParameters]):
             for values in (state.reference.positions, state.reference.velocities, state.reference.accelerations)
         )
         if len(state.reference.positions) == len(order):
-            self._brake.reference(trajectories.seconds(state.header.stamp), q, v, a)
+            speed = state.speed_scaling_factor
+            self._scales = self._scales or speed > 0.0  # some leave it at 0
+            self._brake.reference(trajectories.seconds(state.header.stamp), q, v, a, speed if self._scales else 1.0)
 
     def _decide(self, at_once: bool = False) -> None:
         """Publishes a changed verdict; brakes when the arm still moves although it must not."""

@@ -22,14 +22,14 @@ def seconds(stamp: TimeMsg | Duration) -> float:
 
 def from_message(message: JointTrajectory, names: Sequence[str], now: float) -> Trajectory | None:
     """The trajectory in the robot's joint order, None when it is not usable; a zero stamp means now."""
-    if sorted(message.joint_names) != sorted(names):
+    points = message.points
+    if sorted(message.joint_names) != sorted(names) or not points or not all(len(p.positions) == len(names) for p in points):
         return None
     order = [message.joint_names.index(name) for name in names]
-    points = message.points
     rows = [[p.positions for p in points], [p.velocities for p in points], [p.accelerations for p in points]]
-    columns = [np.array(row, float)[:, order] if all(len(r) for r in row) else None for row in rows]
     start = seconds(message.header.stamp) or now
     try:
+        columns = [np.array(row, float)[:, order] if all(len(r) for r in row) else None for row in rows]
         times = np.array([p.time_from_start.sec + 1e-9 * p.time_from_start.nanosec for p in points])
         return Trajectory(start, times, *columns)  # type: ignore[arg-type]
     except (ValueError, TypeError, IndexError):
