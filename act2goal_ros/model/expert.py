@@ -117,6 +117,7 @@ class ActionExpert(nn.Module):
     """
 
     action_scale: Tensor
+    projection: Tensor
     velocity_scale: Tensor
     workspace: Tensor
     modulated: Tensor
@@ -211,7 +212,7 @@ class ActionExpert(nn.Module):
         The tool's place is known from the joints; where it is seen, the last of the taught key points, tells how the camera differs.
         """
         seen = live.points.unflatten(1, (-1, 2))[:, self.config.keypoints - 1]
-        ahead = functional.linear(functional.pad(tool, (0, 1), value=1.0), cast(Tensor, self.projection))
+        ahead = functional.linear(functional.pad(tool, (0, 1), value=1.0), self.projection)
         depth = ahead[:, 2:]
         known = (depth.abs() > 1e-6).to(depth.dtype)
         expected = ahead[:, :2] / (depth + (1.0 - known))
