@@ -26,6 +26,7 @@ from circus.watcher import Watcher
 from tornado import gen
 
 from act2goal_ros import graph
+from act2goal_ros.control import presence
 
 STOP_TIMEOUT = 5.0  # s a node has to end by itself
 CHECK_PERIOD = 0.2  # s between looks at the processes
@@ -130,7 +131,7 @@ class Launcher:
         self.log = log
         self.stopping = False
         self.exit_code = 0
-        self.environment = os.environ | graph.environment(settings)
+        self.environment = os.environ | graph.environment(settings) | presence.launch_stamp()
         self._folder = tempfile.TemporaryDirectory(prefix="act2goal_")
         self._processes = [
             Process(

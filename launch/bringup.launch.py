@@ -8,6 +8,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch_ros.actions import Node
 
 from act2goal_ros import graph
+from act2goal_ros.control import presence
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 RESPAWN_DELAY = 1.0  # s
@@ -33,7 +34,8 @@ def bring_up(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         )
         for node in graph.nodes(settings)
     ]
-    return [*(SetEnvironmentVariable(*item) for item in graph.environment(settings, os.environ).items()), *nodes]
+    variables = graph.environment(settings, os.environ) | presence.launch_stamp()
+    return [*(SetEnvironmentVariable(*item) for item in variables.items()), *nodes]
 
 
 def generate_launch_description() -> LaunchDescription:

@@ -95,7 +95,7 @@ class Loop:
 
     def report(self, q: Any, v: Any) -> None:
         state, inputs = self.controller.state, self.executive.inputs
-        inputs.joint_states(self.now, NAMES, q.tolist(), v.tolist(), self.t)
+        inputs.joint_states(self.now, NAMES, q.tolist(), v.tolist(), self.now, self.t)
         desired = state.desired
         assert desired.velocities is not None
         inputs.controller(ControllerReport(self.now, desired.positions, desired.velocities, 0.0, NAMES[0], state.speed_scaling), self.t)

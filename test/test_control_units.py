@@ -317,6 +317,17 @@ def test_the_reading_before_an_image_is_found() -> None:
         assert found is not None and found.q[0] == pytest.approx(expected)
 
 
+def test_velocities_that_a_driver_does_not_give_are_taken_from_positions() -> None:
+    reader = JointReader(ROBOT)
+    for k in range(200):
+        assert reader.read(1.0 + 0.002 * k, NAMES, [0.3 * 0.002 * k] * 6, [])
+    newest = reader.newest
+    assert newest is not None and newest.qd == pytest.approx(0.3)
+    assert reader.read(9.0, NAMES, [1.0] * 6, []) and reader.newest.qd.tolist() == [0.0] * 6, "nothing is known of late"
+    assert not reader.read(9.1, NAMES, [1.0] * 6, [0.0] * 5) and reader.problem == "joint_states: 6 names but 5 velocities"
+    assert reader.before(1.3).stamp == pytest.approx(1.3), "at 500 Hz, too, a frame of 0.1 s ago finds its joints"
+
+
 # plan book
 
 

@@ -43,7 +43,7 @@ class World:
         q, v = executive.commanded(self.now)
         q, v = (np.zeros(6), np.zeros(6)) if len(q) == 0 else (q + self.offset, v)
         if "joints" not in self.missing:
-            inputs.joint_states(self.now, NAMES, q.tolist(), v.tolist(), self.monotonic)
+            inputs.joint_states(self.now, NAMES, q.tolist(), v.tolist(), self.now, self.monotonic)
         if "controller" not in self.missing:
             report = ControllerReport(self.now, q, v, self.error, "elbow_joint", self.speed)
             inputs.controller(report, self.monotonic)
@@ -387,10 +387,31 @@ def test_delays_leave_the_warm_up_out() -> None:
     assert world.executive.delays.last == pytest.approx(0.01, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("age", "detail"),
+    [(0.3, "came 0.300 s after their stamp, allowed 0.1 s"), (-0.2, "stamp is 0.200 s ahead of the clock, allowed 0.05 s")],
+)
+def test_joint_states_whose_stamps_cannot_be_right_stop_the_arm(age: float, detail: str) -> None:
+    world = World().moving()
+    world.missing.add("joints")
+    world.executive.inputs.joint_states(world.now - age, NAMES, [0.0] * 6, [0.0] * 6, world.now, world.monotonic)
+    decision = world.executive.tick(world.now, world.monotonic)
+    assert (decision.reason, decision.detail) == (Reason.BAD_JOINT_STATES, f"joint_states: {detail}")
+    assert world.executive.inputs.drops["bad_joint_states"] == 1
+
+
+def test_a_joint_measured_a_little_outside_its_limit_goes_on() -> None:
+    world = World().moving()
+    world.missing.add("joints")
+    q = [0.0, ROBOT.limits.upper[1] + 0.004, 0.0, 0.0, 0.0, 0.0]
+    world.executive.inputs.joint_states(world.now, NAMES, q, [0.0] * 6, world.now, world.monotonic)
+    assert world.executive.tick(world.now, world.monotonic).state == State.RUNNING
+
+
 def test_measured_positions_outside_the_limits_stop_everything() -> None:
     world = World().moving()
     world.missing.add("joints")
-    world.executive.inputs.joint_states(world.now, NAMES, [0.0, 7.0, 0.0, 0.0, 0.0, 0.0], [0.0] * 6, world.monotonic)
+    world.executive.inputs.joint_states(world.now, NAMES, [0.0, 7.0, 0.0, 0.0, 0.0, 0.0], [0.0] * 6, world.now, world.monotonic)
     decision = world.executive.tick(world.now, world.monotonic)
     assert decision.reason == Reason.LIMIT_VIOLATION
     assert "shoulder_lift_joint is 7.0000 rad, outside [-6.2832" in decision.detail

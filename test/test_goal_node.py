@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from act2goal_msgs.action import ReachGoal
-from act2goal_msgs.msg import Goal, Progress, Stop, StopReason
+from act2goal_msgs.msg import ControlStatus, Goal, Progress, Stop, StopReason
 from act2goal_msgs.srv import SetGoalImage
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from PIL import Image as Picture
 from rclpy.action import ActionClient
 from ros_tools import Probe, new_domain, running, wait_for
@@ -20,6 +22,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
+from act2goal_ros.control import presence
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.nodes import images, qos, topics
 
@@ -39,6 +42,7 @@ class Bench:
             (JointState, topics.JOINT_STATES, qos.SENSOR),
             (Progress, topics.PROGRESS, qos.SENSOR),
             (Stop, topics.STOP, qos.LATCHED),
+            (ControlStatus, topics.CONTROL_STATUS, qos.COMMAND),
         ):
             probe.advertise(kind, topic, profile)
         self.action = ActionClient(probe.node, ReachGoal, topics.REACH_GOAL)
@@ -172,6 +176,19 @@ def test_a_lasting_stop_ends_the_goal_and_feedback_says_why_it_stands(bench: Ben
     assert bench.feedback[-1].stop_detail == "policy ended"
 
 
+def test_an_arm_that_the_policy_holds_for_long_ends_the_goal(bench: Bench) -> None:
+    handle = bench.send(image=images.to_message(RGB))
+    running, stale = StopReason(value=StopReason.NONE), StopReason(value=StopReason.STALE_IMAGE)
+    said = [ControlStatus(state=ControlStatus.RUNNING, stop_reason=running)] * 10
+    said += [ControlStatus(state=ControlStatus.HOLDING, stop_reason=stale, stop_detail="camera frame is old")] * 40
+    for status in said:
+        bench.probe.publish(topics.CONTROL_STATUS, status)
+        time.sleep(0.1)
+    result = bench.result(handle)
+    assert result.outcome == ReachGoal.Result.STOPPED and "for 2 s: STALE_IMAGE: camera frame is old" in result.message
+    assert bench.feedback[-1].stop_reason.value == StopReason.STALE_IMAGE
+
+
 def test_the_emergency_stop_ends_the_goal_and_none_can_be_set(bench: Bench) -> None:
     handle = bench.send(image=images.to_message(RGB))
     reason = StopReason(value=StopReason.E_STOP)
@@ -259,4 +276,26 @@ def test_with_crop_the_middle_of_a_wide_picture_is_the_goal(tmp_path: Path) -> N
 
         goal = wait_for(shown, 10.0, "the goal")
         assert np.array_equal(images.to_rgb(goal.image), RGB)
+    probe.close()
+
+
+@pytest.mark.parametrize(("ago", "state"), [(0.0, Goal.ACTIVE), (3600.0, Goal.NONE)], ids=["launched", "respawned"])
+def test_the_launch_s_goal_is_not_shown_again_after_a_crash(tmp_path: Path, ago: float, state: int) -> None:
+    """Nor when the node is activated again: that goal was reached or cancelled, and nobody asks for it any more."""
+    Picture.fromarray(RGB).save(tmp_path / "goal.png")
+    domain = new_domain()
+    probe = Probe(domain)
+    goals = probe.listen(Goal, topics.GOAL, qos.LATCHED)
+    launched = {presence.LAUNCHED: str(time.time() - ago)}
+    with running("act2goal_ros.nodes.goal", domain, tmp_path / "log", {"goal_image": str(tmp_path / "goal.png")}, launched):
+        probe.wait_active("goal", 40.0)
+        wait_for(lambda: goals and goals[-1].state == state, 10.0, f"goal state {state}")
+        client = probe.node.create_client(ChangeState, topics.change_state("goal"))
+        assert client.wait_for_service(10.0)
+        for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
+            goals.clear()
+            future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+            wait_for(future.done, 10.0, "change_state")
+        wait_for(lambda: goals and goals[-1].state == Goal.NONE, 10.0, "no goal")
+        assert "goal.png is not shown again" in (tmp_path / "log").read_text()
     probe.close()

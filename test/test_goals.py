@@ -107,6 +107,23 @@ def test_a_stop_that_stays_ends_the_goal(pursuit: Pursuit) -> None:
     assert ended.message == "stopped for 5 s: INACTIVE: policy is unconfigured"
 
 
+def test_the_policy_s_own_stop_ends_the_goal_too_once_the_arm_has_moved_for_it(pursuit: Pursuit) -> None:
+    pursuit.held(StopReason.STALE_PLAN, "no plan yet", 101.0)
+    assert pursuit.tick(110.0) is None, "a first plan may take its time"
+    pursuit.moved()
+    pursuit.held(StopReason.STALE_IMAGE, "camera frame is 0.2 s old", 111.0)
+    pursuit.held(StopReason.NONE, "", 112.0)
+    assert pursuit.stop == (StopReason.NONE, "")
+    pursuit.held(StopReason.STALE_IMAGE, "camera frame is 0.2 s old", 113.0)
+    pursuit.held(StopReason.STALE_IMAGE, "camera frame is 4.1 s old", 117.0)
+    assert pursuit.stop == (StopReason.STALE_IMAGE, "camera frame is 4.1 s old") and pursuit.tick(117.9) is None
+    ended = pursuit.tick(118.1)
+    assert ended is not None and (ended.outcome, ended.message) == (
+        Outcome.STOPPED,
+        "stopped for 5 s: STALE_IMAGE: camera frame is 4.1 s old",
+    )
+
+
 def test_a_goal_set_before_the_graph_is_up_waits_for_it() -> None:
     pursuit = Pursuit(LIMITS, stop_patience=5.0)
     pursuit.stopped(True, StopReason.INACTIVE, "starting", 0.0)

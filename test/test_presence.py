@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from act2goal_ros.control.presence import NameTaken, ProcessWatch, identity, machine, take_name
+from act2goal_ros.control.presence import NameTaken, ProcessWatch, identity, is_respawned, launch_stamp, machine, take_name
 
 
 @pytest.fixture
@@ -112,3 +112,9 @@ def test_a_name_is_taken_until_its_holder_ends() -> None:
 def test_two_identities_of_one_process_differ_only_in_the_instance() -> None:
     a, b = identity(), identity()
     assert a["instance"] != b["instance"] and (a["pid"], a["machine"]) == (b["pid"], b["machine"])
+
+
+def test_who_comes_long_after_the_launch_was_respawned() -> None:
+    now = time.time()
+    assert not is_respawned(now + 3.0, launch_stamp()) and is_respawned(now + 60.0, launch_stamp())
+    assert not is_respawned(now, {}), "it was not launched"

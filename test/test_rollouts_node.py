@@ -8,6 +8,7 @@ import time
 from act2goal_msgs.msg import Chunk, FrameSelection, Goal, Plan, PlanFeatures, SimState
 from ros_tools import Probe, new_domain, running, wait_for
 from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Bool
 
 from act2goal_ros.data import rollout
 from act2goal_ros.nodes import qos, topics
@@ -28,6 +29,7 @@ class Graph:
             (Image, topics.IMAGE, qos.SENSOR),
             (JointState, topics.JOINT_STATES, qos.SENSOR),
             (Chunk, topics.CHUNK, qos.COMMAND),
+            (Bool, topics.E_STOP, qos.EVENT),
             (SimState, topics.SIM_STATE, qos.SENSOR),
         ):
             self.probe.advertise(kind, topic, profile)
@@ -84,9 +86,12 @@ def finished(tmp_path, count: int) -> list[rollout.Rollout]:
 
 def test_a_rollout_is_recorded_from_active_to_its_end(tmp_path):
     with recording(tmp_path) as (graph, _):
-        graph.move(0.1)  # before the goal: not recorded
+        graph.move(0.1)  # before the goal: not recorded, but how the emergency stop stands
+        graph.probe.publish(topics.E_STOP, Bool(data=False))
+        time.sleep(0.1)
         graph.goal("g1", Goal.ACTIVE)
         graph.plan()
+        graph.probe.publish(topics.E_STOP, Bool(data=True))
         time.sleep(0.1)
         sent = graph.move(1.0)
         graph.goal("g1", Goal.REACHED)
@@ -103,6 +108,7 @@ def test_a_rollout_is_recorded_from_active_to_its_end(tmp_path):
     assert "/plan_features" not in counts and counts["/status"] >= 8
     goals = [r.message.state for r in rollout.read(found.directory, ["goal"])]
     assert goals == [Goal.ACTIVE, Goal.REACHED]
+    assert [r.message.data for r in rollout.read(found.directory, ["e_stop"])] == [False, True]
     times = [r.time for r in rollout.read(found.directory)]
     assert times == sorted(times)
 

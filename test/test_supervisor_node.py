@@ -23,6 +23,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
+from rclpy.qos import QoSProfile
 from rclpy.serialization import serialize_message
 from ros_tools import Probe, new_domain, wait_for
 from std_msgs.msg import Bool
@@ -63,7 +64,6 @@ class Graph:
             JointTrajectory, CONTROLLER.joint_trajectory_topic, qos.COMMAND
         )
         self.diagnostics: list[DiagnosticArray] = self.probe.listen(DiagnosticArray, topics.DIAGNOSTICS, qos.EVENT)
-        self.probe.advertise(Bool, topics.E_STOP, qos.EVENT)
 
     def launch(self, name: str, *words: str) -> subprocess.Popen[bytes]:
         """Starts one node; words are given to it."""
@@ -95,6 +95,12 @@ class Graph:
     def speed(self) -> float:
         """The fastest joint of the newest reference, rad/s."""
         return max(map(abs, self.states[-1].reference.velocities)) if self.states else 0.0
+
+    def button(self, profile: QoSProfile) -> Any:
+        """Another publisher of the emergency stop, heard by the supervisor."""
+        publisher = self.probe.node.create_publisher(Bool, topics.E_STOP, profile)
+        wait_for(publisher.get_subscription_count, 10.0, "the supervisor")
+        return publisher
 
     def kill(self, name: str) -> float:
         """SIGKILL; returns when."""
@@ -169,7 +175,8 @@ def test_when_the_policy_is_killed_in_motion_the_supervisor_brakes(graph: Graph)
     assert len(graph.commands) == sent + 1
     (braking,) = graph.commands[sent:]
     moving = [s for s in graph.states if seconds(s.header.stamp) < seconds(braking.header.stamp)][-1]
-    carried = np.array(moving.reference.positions) + np.array(moving.reference.velocities) * (
+    positions, velocities = moving.reference.positions[1:], moving.reference.velocities[1:]  # without the rail
+    carried = np.array(positions) + np.array(velocities) * (
         seconds(braking.header.stamp) - seconds(moving.header.stamp)
     )
     assert np.abs(carried - braking.points[0].positions).max() < 0.002, "the stop continues the motion"
@@ -191,11 +198,15 @@ def test_a_hung_node_stops_the_arm_until_it_moves_again(graph: Graph) -> None:
     graph.wait_stop(False)
 
 
-def test_the_emergency_stop(graph: Graph) -> None:
-    graph.probe.publish(topics.E_STOP, Bool(data=True))
-    assert graph.wait_stop(True, StopReason.E_STOP) == "emergency stop pressed"
-    graph.probe.publish(topics.E_STOP, Bool(data=False))
+@pytest.mark.parametrize("profile", [qos.EVENT, qos.LATCHED, qos.SENSOR], ids=["reliable", "latched", "best-effort"])
+def test_the_emergency_stop_however_it_is_published(graph: Graph, profile: QoSProfile) -> None:
     graph.wait_stop(False)
+    button = graph.button(profile)
+    button.publish(Bool(data=True))
+    assert graph.wait_stop(True, StopReason.E_STOP) == "emergency stop pressed"
+    button.publish(Bool(data=False))
+    graph.wait_stop(False)
+    graph.probe.node.destroy_publisher(button)
 
 
 def test_a_supervisor_that_is_deactivated_stops_the_arm(graph: Graph) -> None:

@@ -50,11 +50,14 @@ class Ended:
     time_to_goal: float
 
 
+_Stop = tuple[StopReason, str, float]  # reason, detail, since when
+
+
 class Pursuit:
     """At most one goal at a time. Whatever ends it returns an Ended once.
 
-    stop_patience: s a stop of the arm may last before it ends the goal, once the arm could move for it at all; an
-    emergency stop ends it at once.
+    stop_patience: s a stop of the arm may last before it ends the goal, once the arm could move for it at all (a stop of the
+    graph), or has moved for it (one of the policy's own); an emergency stop ends it at once.
     """
 
     def __init__(self, limits: ReachedLimits | None = None, stop_patience: float = 10.0) -> None:
@@ -63,8 +66,9 @@ class Pursuit:
         self.goal_id, self.state = "", GoalState.NONE
         self.progress, self.time_to_goal = 0.0, float("nan")
         self._began = self._timeout = 0.0
-        self._stop: tuple[StopReason, str, float] | None = None
-        self._could_move = False
+        self._stop: _Stop | None = None
+        self._held: _Stop | None = None
+        self._could_move = self._has_moved = False
 
     @property
     def is_active(self) -> bool:
@@ -79,7 +83,8 @@ class Pursuit:
     @property
     def stop(self) -> tuple[StopReason, str]:
         """Reason and detail of the stop that lasts, else NONE and ''."""
-        return (StopReason.NONE, "") if self._stop is None else self._stop[:2]
+        stop = self._stop or self._held
+        return (StopReason.NONE, "") if stop is None else stop[:2]
 
     def elapsed(self, now: float) -> float:
         """How long the goal has been pursued."""
@@ -97,7 +102,7 @@ class Pursuit:
         self.goal_id, self.state = goal_id, GoalState.ACTIVE
         self.progress, self.time_to_goal = 0.0, float("nan")
         self._began, self._timeout = now, timeout
-        self._could_move = self._stop is None
+        self._could_move, self._has_moved, self._held = self._stop is None, False, None
         self._detector.reset()
         return goal_id, before
 
@@ -117,6 +122,17 @@ class Pursuit:
         since = now if self._stop is None else self._stop[2]
         self._stop = (StopReason.of_stop(reason), detail, since)
         return self._end(Outcome.STOPPED, detail, now) if reason == StopReason.E_STOP else None
+
+    def held(self, reason: int, detail: str, now: float) -> None:
+        """Takes why the policy holds the arm by itself; NONE: it does not."""
+        if not reason:
+            self._held = None
+        else:
+            self._held = (StopReason.of_stop(reason), detail, now if self._held is None else self._held[2])
+
+    def moved(self) -> None:
+        """The policy moves the arm."""
+        self._held, self._has_moved = None, True
 
     def measured(
         self,
@@ -141,9 +157,10 @@ class Pursuit:
         """Ends the goal when it took too long or the arm was stopped for too long."""
         if self._timeout > 0.0 and self.elapsed(now) > self._timeout:
             return self._end(Outcome.TIMED_OUT, f"not reached within {self._timeout:g} s: {self.missing}", now)
-        if self._stop is not None and self._could_move and now - self._stop[2] > self._patience:
-            reason, detail, _ = self._stop
-            return self._end(Outcome.STOPPED, f"stopped for {self._patience:g} s: {reason.name}: {detail}", now)
+        for stop, counts in ((self._stop, self._could_move), (self._held, self._has_moved)):
+            if stop is not None and counts and now - stop[2] > self._patience:
+                reason, detail, _ = stop
+                return self._end(Outcome.STOPPED, f"stopped for {self._patience:g} s: {reason.name}: {detail}", now)
         return None
 
     def _end(self, outcome: Outcome, message: str, now: float) -> Ended | None:

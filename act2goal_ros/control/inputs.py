@@ -20,6 +20,7 @@ from act2goal_ros.control.watchdog import Freshness
 Array = NDArray[np.float64]
 Cause = tuple[StopReason, str]
 NO_CAUSE: Cause = (StopReason.NONE, "")
+NOISE = 0.01  # rad by which a joint may be measured outside limits that were commanded to the very edge
 FASTEST = 1.1  # speed scaling, above which it is no share: some give per cent
 
 
@@ -58,7 +59,7 @@ class Inputs:
         self._image = Freshness("camera frame", bounds.image_timeout)
         self._joints = Freshness("joint state of the arm", bounds.joint_states_timeout)
         self._controller = Freshness("controller state", bounds.controller_timeout)
-        self._bad_image = self._bad_controller = self._peer_lost = ""
+        self._bad_image = self._bad_joint_stamp = self._bad_controller = self._peer_lost = ""
         self._scales = False
         self._stops: dict[str, Cause] = {}
         self._no_goal: Cause = (StopReason.NO_GOAL, "no goal yet")
@@ -67,6 +68,7 @@ class Inputs:
         """Forgets all whose times mean nothing any more."""
         self.plans.forget()
         self.joints.forget()
+        self._bad_joint_stamp = ""
         self._image.forget()
 
     def goal(self, goal_id: str, active: bool, why_not: Cause = NO_CAUSE) -> None:
@@ -99,12 +101,13 @@ class Inputs:
         self.drops["bad_image"] += 1
 
     def joint_states(
-        self, stamp: float, names: list[str], positions: list[float], velocities: list[float], monotonic: float
+        self, stamp: float, names: list[str], positions: list[float], velocities: list[float], now: float, monotonic: float
     ) -> None:
         """A joint_states message."""
         if self.joints.read(stamp, names, positions, velocities):
             self._joints.seen(monotonic)
-        elif self.joints.problem:
+            self._bad_joint_stamp = self._fault_of_stamp(now - stamp)
+        if self.joints.problem or self._bad_joint_stamp:
             self.drops["bad_joint_states"] += 1
 
     def controller(self, report: ControllerReport, monotonic: float) -> None:
@@ -137,15 +140,21 @@ class Inputs:
         return (StopReason.STALE_IMAGE, stale) if stale else NO_CAUSE
 
     def _cause_of_joints(self, monotonic: float) -> Cause:
-        if self.joints.problem:
-            return StopReason.BAD_JOINT_STATES, self.joints.problem
+        if problem := self.joints.problem or self._bad_joint_stamp:
+            return StopReason.BAD_JOINT_STATES, problem
         stale = self._joints.problem(monotonic)
         if stale:
             others = f"; joint_states names only {self.joints.strangers}" if self.joints.strangers else ""
             return StopReason.STALE_JOINT_STATES, stale + others
         reading = self.joints.newest
-        outside = None if reading is None else self._limits.outside(reading.q)
+        outside = None if reading is None else self._limits.outside(reading.q, NOISE)
         return (StopReason.LIMIT_VIOLATION, f"measured {outside}") if outside else NO_CAUSE
+
+    def _fault_of_stamp(self, age: float) -> str:
+        late, early = self._bounds.joint_states_timeout, self._bounds.clock_jump
+        if age > late:
+            return f"joint_states: came {age:.3f} s after their stamp, allowed {late:g} s"
+        return f"joint_states: stamp is {-age:.3f} s ahead of the clock, allowed {early:g} s" if -age > early else ""
 
     def _cause_of_controller(self, monotonic: float) -> Cause:
         lost = self._controller.problem(monotonic)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from act2goal_ros.control.robot import RobotConfig
 
 Array = NDArray[np.float64]
-HISTORY = 64  # states kept to find the one that belongs to an image
+HISTORY = 1024  # states kept to find the one that belongs to an image: 2 s at 500 Hz
+SPAN = 0.05  # s over which velocities are taken from positions where a driver gives none
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,12 @@ class JointReader:
             self.problem = fault
         if not index:
             return False
-        qd = np.asarray(velocities, np.float64) if len(velocities) == len(names) else np.zeros(len(names))
-        return self._accept(stamp, q[index], qd[index])
+        if not len(velocities):
+            return self._accept(stamp, q[index], self._velocity(stamp, q[index]))
+        if len(velocities) != len(names):
+            self.problem = f"joint_states: {len(names)} names but {len(velocities)} velocities"
+            return False
+        return self._accept(stamp, q[index], np.asarray(velocities, np.float64)[index])
 
     def before(self, stamp: float) -> JointReading | None:
         """The newest reading not later than `stamp`, else the oldest kept; None when there is none."""
@@ -75,6 +80,12 @@ class JointReader:
     def strangers(self) -> str:
         """What messages named that do not know the arm, for a message about missing joint states."""
         return self._strangers
+
+    def _velocity(self, stamp: float, q: Array) -> Array:
+        """Mean velocity since a reading SPAN ago, or the first; 0 where there is none, or none of late."""
+        before = self.before(stamp - SPAN)
+        elapsed = 0.0 if before is None else stamp - before.stamp
+        return np.zeros_like(q) if before is None or not 0.0 < elapsed < 4 * SPAN else (q - before.q) / elapsed
 
     def _accept(self, stamp: float, q: Array, qd: Array) -> bool:
         for kind, values in (("position", q), ("velocity", qd)):

@@ -21,6 +21,8 @@ from typing import IO
 
 from act2goal_ros.control.lifeline import Held, LifelineError, Watched
 
+LAUNCHED = "ACT2GOAL_LAUNCHED"  # environment variable: when the launch was, s since the epoch
+FIRST_ONES = 15.0  # s after it, in which its first processes start
 PATIENCE = 1.0  # s after which a waiting thread looks whether it is still wanted
 
 
@@ -148,3 +150,13 @@ class _Pidfd:
 
     def has_ended(self, timeout: float) -> bool:
         return bool(select.select([self._descriptor], [], [], timeout)[0])
+
+
+def launch_stamp() -> dict[str, str]:
+    """The variable by which the processes of a launch know when it was."""
+    return {LAUNCHED: f"{time.time():.3f}"}
+
+
+def is_respawned(started: float, variables: Mapping[str, str] = os.environ) -> bool:
+    """Whether a process started at this time (s since the epoch) is not of its launch's first ones; False without a launch."""
+    return LAUNCHED in variables and started - float(variables[LAUNCHED]) > FIRST_ONES

@@ -13,7 +13,7 @@ from act2goal_ros import paths
 from act2goal_ros.control.limits import JointLimits
 
 CONTROLLER_MODES = ("auto", "splice", "desired_state", "measured_state")
-GRIPPER_INTERFACES = ("topic", "gripper_command", "parallel_gripper_command", "joint")
+GRIPPER_INTERFACES = ("topic", "gripper_command", "parallel_gripper_command")
 
 
 class RobotError(ValueError):

@@ -25,6 +25,7 @@ from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import Trigger
 
+from act2goal_ros.control import presence
 from act2goal_ros.control.goals import Ended, GoalState, Outcome, Pursuit
 from act2goal_ros.control.joints import JointReader
 from act2goal_ros.control.progress import ReachedLimits
@@ -36,6 +37,7 @@ from act2goal_ros.nodes.latest import Latest
 from act2goal_ros.nodes.parameters import NodeParameters, param
 from act2goal_ros.nodes.trajectories import seconds
 
+ENDED = (StopReason.NO_GOAL, StopReason.GOAL_REACHED, StopReason.CANCELED)  # the policy has not heard of the new goal yet
 LIVE_AGE = 1.0  # s a frame or joint state may be old to count as live
 
 
@@ -45,10 +47,10 @@ class GoalParameters(NodeParameters):
 
     robot: str = param("ur5e_sim", "", "robot: a file, or a name in config/robots")
     goal_image: str = param(
-        "", "", "picture file that becomes the goal at the start, and when it changes", runtime=True
+        "", "", "picture file that becomes the goal at the launch (not after a crash or an activation), and when it changes", runtime=True
     )
     timeout: float = param(60.0, "s", "a goal not reached by then has failed; 0: never", low=0.0, runtime=True)
-    stop_patience: float = param(10.0, "s", "a stop that lasts longer ends the goal", low=0.0, high=3600.0)
+    stop_patience: float = param(10.0, "s", "a stop that lasts longer, of the graph or of the policy, ends the goal", low=0.0, high=3600.0)
     rate: float = param(5.0, "Hz", "feedback and checks of time", low=1.0, high=50.0)
     crop: bool = param(False, "", "of goal pictures of other proportions, take the middle in those of the camera")
     largest_side: int = param(640, "px", "larger goal pictures are shrunk to this", low=64, high=4096)
@@ -74,6 +76,7 @@ class GoalNode(ManagedNode[GoalParameters]):
 
     def __init__(self) -> None:
         super().__init__("goal", GoalParameters)
+        self._shown_before = presence.is_respawned(time.time())  # goal_image: nobody asks for it any more
 
     def setup(self) -> None:
         robot = RobotConfig.load(self.p.robot)
@@ -108,7 +111,11 @@ class GoalNode(ManagedNode[GoalParameters]):
         self._open = True
         self._publish(GoalState.NONE)
         self.report(NodeStatus.OK, "no goal")
-        self.changed({"goal_image"} if self.p.goal_image else set())
+        if self.p.goal_image and not self._shown_before:
+            self.changed({"goal_image"})
+        elif self.p.goal_image:
+            self.get_logger().warning(f"{self.p.goal_image} is not shown again: it was the goal when all this was launched")
+        self._shown_before = True
 
     def halt(self) -> None:
         self._open = False
@@ -186,6 +193,7 @@ class GoalNode(ManagedNode[GoalParameters]):
         if self._waiting is not None and self._waiting.is_cancel_requested:
             self._ended(self._pursuit.cancel(self._time()))
         else:
+            self._hear_policy()
             self._ended(self._pursuit.tick(self._time()))
         if self._pursuit.is_active:
             self.report(NodeStatus.OK, f"pursued: {self._pursuit.missing}", progress=f"{self._pursuit.progress:.3f}")
@@ -272,14 +280,21 @@ class GoalNode(ManagedNode[GoalParameters]):
         self._goal.state = int(state)
         self._goal_publisher.publish(self._goal)
 
+    def _hear_policy(self) -> None:
+        control = self._control.get(LIVE_AGE)
+        if control is None:
+            return  # a policy that is gone is the supervisor's to tell
+        if control.state == ControlStatus.RUNNING:
+            self._pursuit.moved()
+        else:
+            reason = control.stop_reason.value
+            self._pursuit.held(StopReason.NONE if reason in ENDED else reason, control.stop_detail, self._time())
+
     def _give_feedback(self) -> None:
         if self._waiting is None:
             return
         pursuit = self._pursuit
         reason, detail = pursuit.stop
-        control = self._control.get(LIVE_AGE)
-        if reason == StopReason.NONE and control is not None and control.state != ControlStatus.RUNNING:
-            reason, detail = StopReason(control.stop_reason.value), control.stop_detail
         feedback = ReachGoal.Feedback(goal_id=pursuit.goal_id, progress=pursuit.progress, stop_detail=detail)
         feedback.time_to_goal, feedback.elapsed = pursuit.time_to_goal, pursuit.elapsed(self._time())
         feedback.stop_reason = StopReasonMsg(value=int(reason))

@@ -138,7 +138,12 @@ TOPICS = (
         "0 open .. 1 closed; only where the robot's gripper has the interface `topic`",
     ),
     Interface(
-        topics.E_STOP, "std_msgs/msg/Bool", "EVENT", (), ("supervisor",), "true: emergency stop pressed; latched or not"
+        topics.E_STOP,
+        "std_msgs/msg/Bool",
+        "EVENT",
+        (),
+        ("policy", "rollouts", "supervisor"),
+        "true: emergency stop pressed; with any QoS; of several buttons the last message counts",
     ),
     Interface(
         topics.STOP,

@@ -29,8 +29,8 @@ from act2goal_ros.control.join import JOINS
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stop import StopReason
 from act2goal_ros.control.watchdog import read_together
+from act2goal_ros.nodes import e_stop, qos, topics, trajectories
 from act2goal_ros.nodes import policy_messages as messages
-from act2goal_ros.nodes import qos, topics, trajectories
 from act2goal_ros.nodes.adapters import AdapterInlet
 from act2goal_ros.nodes.base import ManagedNode, run
 from act2goal_ros.nodes.gripper import make_gripper
@@ -166,8 +166,9 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             self.count("frame_replaced")
 
     def _on_joint_states(self, message: JointState) -> None:
-        stamp = trajectories.seconds(message.header.stamp) or self.now()
-        self._executive.inputs.joint_states(stamp, message.name, message.position, message.velocity, time.monotonic())
+        now = self.now()
+        stamp = trajectories.seconds(message.header.stamp) or now
+        self._executive.inputs.joint_states(stamp, message.name, message.position, message.velocity, now, time.monotonic())
 
     def _on_controller_state(self, raw: bytes) -> None:
         self._controller_state = raw  # unpacked once a tick
@@ -283,9 +284,9 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             (JointState, robot.joint_states_topic, self._on_joint_states, qos.SENSOR),
             (Goal, topics.GOAL, self._on_goal, qos.LATCHED),
             (Stop, topics.STOP, self._on_stop, qos.LATCHED),
-            (Bool, topics.E_STOP, self._on_e_stop, qos.EVENT),
         ):
             self.own(self.create_subscription(kind, topic, callback, profile))
+        e_stop.listen(self, self._on_e_stop)
         # Unpacked once a tick, not at the controller's rate.
         kind, topic = JointTrajectoryControllerState, robot.controller.state_topic
         self.own(self.create_subscription(kind, topic, self._on_controller_state, qos.SENSOR, raw=True))

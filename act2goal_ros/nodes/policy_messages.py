@@ -25,7 +25,7 @@ from act2goal_ros.control.planbook import Selected
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stop import StopReason
 from act2goal_ros.control.watchdog import Durations, Periods, Rate
-from act2goal_ros.nodes.trajectories import seconds
+from act2goal_ros.nodes.trajectories import seconds, tracking_errors
 from act2goal_ros.serving.bundle import ModelError
 
 FINE = (StopReason.NONE, StopReason.NO_GOAL, StopReason.GOAL_REACHED, StopReason.CANCELED)
@@ -112,7 +112,7 @@ def controller_report(raw: bytes, names: Sequence[str]) -> ControllerReport | No
     order = [known.index(name) for name in names]
     q = np.array(reference.positions)[order]
     qd = np.array(reference.velocities)[order] if len(reference.velocities) == len(known) else np.zeros(len(order))
-    error = np.array(state.error.positions)[order] if len(state.error.positions) == len(known) else np.zeros(len(order))
+    error = np.array(tracking_errors(state))[order]
     if not (np.isfinite(q).all() and np.isfinite(qd).all()):
         return None
     worst = int(np.nanargmax(np.abs(np.nan_to_num(error, nan=np.inf))))

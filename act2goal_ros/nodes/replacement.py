@@ -44,6 +44,7 @@ class Replacement:
         self._node, self._name, self._on_known = node, controller.name, on_known
         self.mode = "" if controller.mode == "auto" else controller.mode
         self._values: dict[str, ParameterValue] = {}
+        self._asked: list[Future[Any]] = []
         if self.mode:
             on_known(self.mode, f"controller {self._name}: {self.mode}, as the robot's file says", False)
             return
@@ -62,8 +63,10 @@ class Replacement:
         elif self._client.service_is_ready():
             # One by one: a node asked for several answers nothing at all when it does not know one of them.
             self._values.clear()
-            for name in NAMES:
-                future = self._client.call_async(GetParameters.Request(names=[name]))
+            for unanswered in self._asked:
+                self._client.remove_pending_request(unanswered)
+            self._asked = [self._client.call_async(GetParameters.Request(names=[name])) for name in NAMES]
+            for name, future in zip(NAMES, self._asked, strict=True):
                 future.add_done_callback(functools.partial(self._answered, name))
 
     def _answered(self, name: str, future: Future[Any]) -> None:

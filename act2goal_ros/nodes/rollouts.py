@@ -29,8 +29,10 @@ from act2goal_msgs.msg import (
     SimState,
     Stop,
 )
+from control_msgs.msg import JointTrajectoryControllerState
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Bool, Float64
@@ -46,7 +48,7 @@ from act2goal_ros.nodes.parameters import NodeParameters, niceness, param
 
 REPORT_PERIOD = 1.0  # s
 OUTCOMES = {Goal.NONE: "withdrawn", Goal.REACHED: "reached", Goal.CANCELED: "canceled", Goal.FAILED: "failed"}
-LATCHED = {topics.GOAL, topics.PLAN, topics.PLAN_FEATURES, topics.SELECTION, topics.STOP, topics.ADAPTER, topics.E_STOP}
+LATCHED = {topics.GOAL, topics.PLAN, topics.PLAN_FEATURES, topics.SELECTION, topics.STOP, topics.ADAPTER}
 STANDING = (topics.STOP, topics.ADAPTER, topics.E_STOP, topics.CAMERA_INFO)  # as they stood when the goal began
 LAST = {topics.SIM_STATE: SimState, topics.PROGRESS: Progress}  # whose last message enters the facts
 
@@ -102,6 +104,10 @@ class RolloutsNode(ManagedNode[RolloutsParameters]):
         for name, kind in kinds.items():
             profile = qos.RECORDED_LATCHED if name in LATCHED else qos.RECORDED
             self.own(self.create_subscription(kind, name, functools.partial(self._on_message, name), profile, raw=True))
+        if topics.E_STOP in kinds:  # pressed before this node came up, on a button that latches
+            stands = functools.partial(self._standing.__setitem__, topics.E_STOP)
+            silent = SubscriptionEventCallbacks(incompatible_qos=lambda _: None)
+            self.own(self.create_subscription(Bool, topics.E_STOP, stands, qos.RECORDED_LATCHED, raw=True, event_callbacks=silent))
 
     def start(self) -> None:
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -220,6 +226,7 @@ def recorded(robot: RobotConfig) -> dict[str, Any]:
         topics.CONTROL_STATUS: ControlStatus, topics.ADAPTER: Adapter, topics.STOP: Stop, topics.E_STOP: Bool,
         topics.IMAGE: Image, topics.CAMERA_INFO: CameraInfo, topics.JOINT_STATES: JointState,
         robot.controller.joint_trajectory_topic: JointTrajectory, topics.COMMANDED: JointTrajectory,
+        robot.controller.state_topic: JointTrajectoryControllerState,
         topics.GRIPPER_COMMAND: Float64, topics.STATUS: NodeStatus, topics.SIM_STATE: SimState, topics.DIAGNOSTICS: DiagnosticArray,
     }  # fmt: skip
 
@@ -227,7 +234,7 @@ def recorded(robot: RobotConfig) -> dict[str, Any]:
 def _topic(resolved: str, name: str, kind: Any) -> Topic:
     package, _, _ = kind.__module__.split(".")[:3]
     latched = name in LATCHED
-    best_effort = name in (topics.IMAGE, topics.JOINT_STATES, topics.LIVE_LATENT)
+    best_effort = name in (topics.IMAGE, topics.JOINT_STATES, topics.LIVE_LATENT) or kind is JointTrajectoryControllerState
     return Topic(resolved, f"{package}/msg/{kind.__name__}", 1 if latched else 10, not best_effort, latched)
 
 

@@ -23,7 +23,6 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.client import Client
 from rclpy.clock import Clock, ClockType
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.serialization import deserialize_message
 from rclpy.task import Future
 from std_msgs.msg import Bool
@@ -33,7 +32,7 @@ from act2goal_ros.control import oversight, presence
 from act2goal_ros.control.brake import Brake
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stop import StopReason
-from act2goal_ros.nodes import qos, topics, trajectories
+from act2goal_ros.nodes import e_stop, qos, topics, trajectories
 from act2goal_ros.nodes.base import ManagedNode, run, values_of
 from act2goal_ros.nodes.parameters import NodeParameters, param
 
@@ -107,10 +106,7 @@ class Supervisor(ManagedNode[SupervisorParameters]):
 
     def _listen(self, trajectory: str, state: str) -> None:
         self.own(self.create_subscription(NodeStatus, topics.STATUS, self._status, qos.STATUS, raw=True))
-        # A latched button is heard by the one, a button that latches nothing by the other.
-        silent = SubscriptionEventCallbacks(incompatible_qos=lambda _: None)
-        self.own(self.create_subscription(Bool, topics.E_STOP, self._e_stop, qos.EVENT))
-        self.own(self.create_subscription(Bool, topics.E_STOP, self._e_stop, qos.LATCHED, event_callbacks=silent))
+        e_stop.listen(self, self._e_stop)
         self.own(self.create_subscription(JointTrajectoryControllerState, state, self._state, qos.SENSOR, raw=True))
         self.own(self.create_subscription(JointTrajectory, trajectory, self._commanded, qos.COMMAND, raw=True))
         self.own(self.create_subscription(JointTrajectory, topics.COMMANDED, self._commanded, qos.COMMAND, raw=True))
@@ -180,15 +176,16 @@ class Supervisor(ManagedNode[SupervisorParameters]):
             return
         self._controller_new = False
         state = deserialize_message(self._controller_state, JointTrajectoryControllerState)
-        self._oversight.controller(dict(zip(state.joint_names, state.error.positions, strict=False)), now)
-        if sorted(state.joint_names) != sorted(self._joint_names):
+        names, reference = list(state.joint_names), state.reference
+        self._oversight.controller(dict(zip(names, trajectories.tracking_errors(state), strict=True)), now)
+        if not set(self._joint_names) <= set(names):
             return
-        order = [state.joint_names.index(name) for name in self._joint_names]
+        order = [names.index(name) for name in self._joint_names]
         q, v, a = (
-            np.array(values)[order] if len(values) == len(order) else np.zeros(len(order))
-            for values in (state.reference.positions, state.reference.velocities, state.reference.accelerations)
+            np.array(values)[order] if len(values) == len(names) else np.zeros(len(order))
+            for values in (reference.positions, reference.velocities, reference.accelerations)
         )
-        if len(state.reference.positions) == len(order):
+        if len(reference.positions) == len(names):
             speed = state.speed_scaling_factor
             self._scales = self._scales or speed > 0.0  # some leave it at 0
             self._brake.reference(trajectories.seconds(state.header.stamp), q, v, a, speed if self._scales else 1.0)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from builtin_interfaces.msg import Duration
 from builtin_interfaces.msg import Time as TimeMsg
+from control_msgs.msg import JointTrajectoryControllerState
 from numpy.typing import NDArray
 from rclpy.time import Time
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -18,6 +19,17 @@ from act2goal_ros.control.trajectory import Trajectory
 def seconds(stamp: TimeMsg | Duration) -> float:
     """A stamp or duration in seconds."""
     return float(stamp.sec) + 1e-9 * float(stamp.nanosec)
+
+
+def tracking_errors(state: JointTrajectoryControllerState) -> list[float]:
+    """Of a controller's state, rad in its order of joints: as it says, else reference − feedback; NaN where it gives neither."""
+    count = len(state.joint_names)
+    if len(state.error.positions) == count:
+        return list(state.error.positions)
+    reference, feedback = state.reference.positions, state.feedback.positions
+    if len(reference) == len(feedback) == count:
+        return [r - f for r, f in zip(reference, feedback, strict=True)]
+    return [float("nan")] * count
 
 
 def from_message(message: JointTrajectory, names: Sequence[str], now: float) -> Trajectory | None:

@@ -48,7 +48,7 @@ class Failing(Plain):
 
 
 class Controller(Plain):
-    """Publishes controller_state at 100 Hz, the reference being what the newest trajectory says."""
+    """Publishes controller_state at 100 Hz, the reference being what the newest trajectory says; of a rail, too."""
 
     def setup(self) -> None:
         names = ROBOT.joint_names
@@ -70,11 +70,10 @@ class Controller(Plain):
         """Publishes the reference."""
         now = self.now()
         q, v, a = [old for old in self.current if old.start <= now][-1].sample(now)
-        message = JointTrajectoryControllerState(joint_names=list(ROBOT.joint_names), speed_scaling_factor=1.0)
+        message = JointTrajectoryControllerState(joint_names=["rail", *ROBOT.joint_names], speed_scaling_factor=1.0)
         message.header.stamp = self.get_clock().now().to_msg()
-        point = JointTrajectoryPoint(positions=q.tolist(), velocities=v.tolist(), accelerations=a.tolist())
-        message.reference = message.feedback = point
-        message.error = JointTrajectoryPoint(positions=[0.0] * len(q))
+        point = JointTrajectoryPoint(positions=[9.0, *q], velocities=[0.0, *v], accelerations=[0.0, *a])
+        message.reference = message.feedback = point  # and no error, which is their difference
         self.state.publish(message)
 
 
