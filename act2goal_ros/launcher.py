@@ -131,8 +131,8 @@ class Launcher:
         self.log = log
         self.stopping = False
         self.exit_code = 0
-        self.environment = os.environ | graph.environment(settings) | presence.launch_stamp()
         self._folder = tempfile.TemporaryDirectory(prefix="act2goal_")
+        self.environment = os.environ | graph.environment(settings) | {presence.LAUNCH: self._folder.name}
         self._processes = [
             Process(
                 self,

@@ -34,7 +34,7 @@ def bring_up(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         )
         for node in graph.nodes(settings)
     ]
-    variables = graph.environment(settings, os.environ) | presence.launch_stamp()
+    variables = graph.environment(settings, os.environ) | {presence.LAUNCH: folder.name}
     return [*(SetEnvironmentVariable(*item) for item in variables.items()), *nodes]
 
 

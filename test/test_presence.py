@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from act2goal_ros.control.presence import NameTaken, ProcessWatch, identity, is_respawned, launch_stamp, machine, take_name
+from act2goal_ros.control.presence import LAUNCH, NameTaken, ProcessWatch, first_of_launch, identity, machine, take_name
 
 
 @pytest.fixture
@@ -114,7 +114,8 @@ def test_two_identities_of_one_process_differ_only_in_the_instance() -> None:
     assert a["instance"] != b["instance"] and (a["pid"], a["machine"]) == (b["pid"], b["machine"])
 
 
-def test_who_comes_long_after_the_launch_was_respawned() -> None:
-    now = time.time()
-    assert not is_respawned(now + 3.0, launch_stamp()) and is_respawned(now + 60.0, launch_stamp())
-    assert not is_respawned(now, {}), "it was not launched"
+def test_what_a_launch_does_once_no_successor_does_again(tmp_path: Path) -> None:
+    launch = {LAUNCH: str(tmp_path)}
+    assert [first_of_launch("a", launch), first_of_launch("a", launch), first_of_launch("b", launch)] == [True, False, True]
+    assert first_of_launch("a", {}) and first_of_launch("a", {}), "it was not launched"
+    assert not first_of_launch("c", {LAUNCH: str(tmp_path / "gone")})

@@ -21,8 +21,7 @@ from typing import IO
 
 from act2goal_ros.control.lifeline import Held, LifelineError, Watched
 
-LAUNCHED = "ACT2GOAL_LAUNCHED"  # environment variable: when the launch was, s since the epoch
-FIRST_ONES = 15.0  # s after it, in which its first processes start
+LAUNCH = "ACT2GOAL_LAUNCH"  # environment variable: a folder that lives as long as the launch
 PATIENCE = 1.0  # s after which a waiting thread looks whether it is still wanted
 
 
@@ -152,11 +151,12 @@ class _Pidfd:
         return bool(select.select([self._descriptor], [], [], timeout)[0])
 
 
-def launch_stamp() -> dict[str, str]:
-    """The variable by which the processes of a launch know when it was."""
-    return {LAUNCHED: f"{time.time():.3f}"}
-
-
-def is_respawned(started: float, variables: Mapping[str, str] = os.environ) -> bool:
-    """Whether a process started at this time (s since the epoch) is not of its launch's first ones; False without a launch."""
-    return LAUNCHED in variables and started - float(variables[LAUNCHED]) > FIRST_ONES
+def first_of_launch(deed: str, variables: Mapping[str, str] = os.environ) -> bool:
+    """Whether no process of this launch has asked this before; True without a launch, False where its folder is gone."""
+    if LAUNCH not in variables:
+        return True
+    try:
+        (Path(variables[LAUNCH]) / deed).touch(exist_ok=False)
+    except OSError:
+        return False
+    return True

@@ -76,7 +76,7 @@ class GoalNode(ManagedNode[GoalParameters]):
 
     def __init__(self) -> None:
         super().__init__("goal", GoalParameters)
-        self._shown_before = presence.is_respawned(time.time())  # goal_image: nobody asks for it any more
+        self._shown_before = False  # goal_image, by this process
 
     def setup(self) -> None:
         robot = RobotConfig.load(self.p.robot)
@@ -111,9 +111,9 @@ class GoalNode(ManagedNode[GoalParameters]):
         self._open = True
         self._publish(GoalState.NONE)
         self.report(NodeStatus.OK, "no goal")
-        if self.p.goal_image and not self._shown_before:
+        if self.p.goal_image and not self._shown_before and presence.first_of_launch("goal_shown"):
             self.changed({"goal_image"})
-        elif self.p.goal_image:
+        elif self.p.goal_image:  # reached or cancelled since, for all that is known
             self.get_logger().warning(f"{self.p.goal_image} is not shown again: it was the goal when all this was launched")
         self._shown_before = True
 
