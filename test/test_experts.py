@@ -1,5 +1,7 @@
 """Scripted experts for several objects, and what is recorded of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from act2goal_ros.sim.experts.motion import STEP, ExpertLimits, SetPoints, clear
 from act2goal_ros.sim.experts.order import APART, is_ready, next_cube, parking_place, settled_cubes  # noqa: E402
 from act2goal_ros.sim.experts.sequence import SequenceExpert  # noqa: E402
 
-CLEAN = Disturbances(kick=0, miss=0, drop=0, misplace=0, placed=0, pause=0)
+CLEAN = Disturbances(kick=0, miss=0, drop=0, misplace=0, sloppy=0, placed=0, pause=0)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,22 @@ def test_a_cube_on_a_wrong_support_is_not_done():
     assert not settled_cubes(cubes, targets).any()
     index, free = next_cube(cubes, targets)
     assert (index, free) == (0, False), "it stands on what has to go"
+
+
+@pytest.mark.parametrize(("off", "on_top", "done"), [(0.025, False, True), (0.035, False, False), (0.025, True, False)])
+def test_a_cube_a_little_beside_its_target_is_left_alone_unless_another_is_to_stand_on_it(off, on_top, done):
+    targets = np.array([[0.4, 0.0, 0.02], [0.4, 0.0, 0.06] if on_top else [0.5, 0.2, 0.02]])
+    cubes = targets + [[off, 0.0, 0.0], [0.0, 0.0, 0.0]]
+    assert settled_cubes(cubes, targets)[0] == done
+
+
+def test_what_was_let_go_carelessly_is_left_alone_or_taken_again():
+    recorder, ends = Recorder(SimulatedArm("cube-single-1", image_size=32), replace(CLEAN, sloppy=1.0)), []
+    for seed in range(4):
+        episode = recorder.record(seed)
+        assert episode is not None
+        ends.append(np.linalg.norm(episode.cube[-1, :2] - episode.target[-1, :2]))
+    assert max(ends) < 0.032 and max(ends) > 0.012, ends
 
 
 # -- ways around what stands about ---------------------------------------------------------------------------

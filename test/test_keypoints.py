@@ -14,15 +14,16 @@ from test_learning import SMALL, large_frames  # noqa: E402
 
 from act2goal_ros.cli.train import command  # noqa: E402
 from act2goal_ros.learning import looking, train  # noqa: E402
-from act2goal_ros.learning.batches import HOLD_STEPS, Episodes, Sampler  # noqa: E402
+from act2goal_ros.learning.batches import AGES, HOLD_STEPS, Episodes, Sampler  # noqa: E402
 from act2goal_ros.learning.dataset import KEYPOINTS, read_shard, write_shard  # noqa: E402
 from act2goal_ros.learning.devices import make_fabric  # noqa: E402
 from act2goal_ros.learning.fit import Cadence  # noqa: E402
-from act2goal_ros.learning.keypoints import KeypointReaders, live_loss  # noqa: E402
+from act2goal_ros.learning.keypoints import KeypointReaders, choice_loss, live_loss  # noqa: E402
 from act2goal_ros.learning.pictures import marked  # noqa: E402
 from act2goal_ros.learning.schedule import Schedule  # noqa: E402
 from act2goal_ros.learning.system import System  # noqa: E402
-from act2goal_ros.model.expert import LiveEncoder, LiveTokens  # noqa: E402
+from act2goal_ros.model.expert import ActionExpert, LiveEncoder, LiveTokens  # noqa: E402
+from act2goal_ros.model.reader import PlanReader  # noqa: E402
 
 LABELS = torch.tensor([[[0.26, 0.63, 1.0], [0.9, 0.1, 1.0], [0.0, 0.0, 0.0], [float("nan")] * 3]])
 
@@ -64,8 +65,8 @@ def test_what_is_not_seen_or_not_known_has_no_weight() -> None:
 def test_key_points_are_read_from_features_that_show_them() -> None:
     """A world whose features tell where each thing is, is read by linear maps; one that tells nothing is not."""
     torch.manual_seed(0)
-    config = replace(SMALL, world_width=48, keypoints=4, blocks=2)
-    readers, rows = KeypointReaders(config), 4
+    config = replace(SMALL, world_width=48, keypoints=4, blocks=2, latent_size=8, patch=2)
+    readers, reader, rows = KeypointReaders(config), PlanReader(config), 4
     labels = torch.cat([torch.rand(64, 1, 4, 2), (torch.rand(64, 1, 4, 1) < 0.8).float()], -1)
     middle = (torch.arange(rows) + 0.5) / rows
     places = torch.stack(torch.meshgrid(middle, middle, indexing="xy"), -1).reshape(-1, 1, 2)
@@ -75,16 +76,67 @@ def test_key_points_are_read_from_features_that_show_them() -> None:
     features = torch.nn.functional.pad(told, (0, 48 - told.shape[-1])).unsqueeze(1).expand(-1, 2, -1, -1, -1)
 
     def trained(given: torch.Tensor) -> float:
-        optimizer = torch.optim.Adam(readers.parameters(), lr=0.05)
+        optimizer = torch.optim.Adam([*readers.parameters(), *reader.parameters()], lr=0.05)
         for _ in range(150):
             optimizer.zero_grad()
-            loss = readers.loss(given, labels, rows)
+            loss = readers.loss(given, reader.map, labels, rows)
             loss.backward()
             optimizer.step()
         return loss.item()
 
-    assert trained(features) < 0.5 * trained(torch.zeros_like(features))
-    assert readers.loss(features, torch.full_like(labels, float("nan")), rows) == 0
+    blind = trained(torch.zeros_like(features))
+    assert trained(features) < 0.5 * blind
+    assert readers.loss(features, reader.map, torch.full_like(labels, float("nan")), rows) == 0
+    points, there = reader(features[:, -1]).detach().unflatten(-1, (3, 4)).split([2, 1], -2)
+    live = config.camera_size // 8
+    expected = 2 * (labels[..., :2] * live - 0.5) / (live - 1) - 1
+    seen = labels[..., 2] > 0.5
+    off = (points.transpose(-1, -2) - expected).abs().amax(-1)[seen]
+    assert off.median() < 0.1, "of 2, the width of the picture"
+    assert there.squeeze(-2)[seen].mean() > there.squeeze(-2)[~seen].mean() + 0.3
+
+
+def test_the_thing_that_is_handled_is_the_nearest_to_where_it_is_seen_by_this_camera() -> None:
+    keypoints = torch.tensor([[[0.25, 0.5, 1.0], [0.75, 0.5, 1.0], [0.5, 0.5, 0.0], [0.5, 0.25, 1.0]]])  # the last is the gripper
+    places = 2 * (keypoints[..., :2] * 16 - 0.5) / 15 - 1
+    logits = torch.zeros(1, 4).requires_grad_()
+
+    def learnt(handled: torch.Tensor, labels: torch.Tensor = keypoints, tool: torch.Tensor = places[:, 3]) -> list[float]:
+        logits.grad = None
+        choice_loss(logits, handled, tool, labels, 16, 16).backward()
+        return [] if logits.grad is None else (-logits.grad[0]).sign().tolist()
+
+    assert learnt(places[:, 1] + 0.03) == [-1.0, 1.0, -1.0, -1.0]
+    turned = torch.tensor([[0.45, 0.0]])  # the training's camera would show all further to the right
+    assert learnt(places[:, 0] + turned, tool=places[:, 3] + turned) == [1.0, -1.0, -1.0, -1.0]
+    nothing = [0.0] * 4
+    assert learnt(places[:, 2]) == nothing, "none is near"
+    assert learnt((places[:, 0] + places[:, 1]) / 2) == nothing, "two are as near"
+    assert learnt(places[:, 1], torch.full_like(keypoints, float("nan"))) == nothing
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+def test_what_the_plan_moves_can_be_told_from_what_it_leaves(moved: int) -> None:
+    """The expert's tokens of things change with where the plan's features have them, hidden frames excepted."""
+    torch.manual_seed(0)
+    config = replace(SMALL, keypoints=3)
+    expert = ActionExpert(config).eval()
+    torch.nn.init.normal_(expert.foreseen[-1].weight)
+    things = torch.zeros(1, 3, 2 * config.live_width)
+    live = LiveTokens(torch.zeros(1, 16, config.expert_width), torch.zeros(1, 64), things, torch.zeros(1, 3, 256))
+    read = torch.zeros(1, config.frames, 9)
+    read[..., 6:] = 1.0
+    other = read.clone()
+    other[:, -1, moved] = 0.5  # u, in the last frame
+    mask, times = torch.ones(1, config.frames), torch.arange(config.frames).float()[None]
+
+    def seen(places: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return expert._things(live, torch.zeros(1, 2), places, mask, times)[0]
+
+    differs = (seen(other, mask) - seen(read, mask)).abs().amax(-1)[0] > 1e-6
+    assert differs.tolist() == [k == moved for k in range(3)]
+    mask[:, -1] = 0.0
+    assert torch.equal(seen(other, mask), seen(read, mask))
 
 
 def test_unlabelled_episodes_among_labelled_ones(tmp_path: Path) -> None:
@@ -142,7 +194,7 @@ def test_samples_carry_labels_or_say_that_there_are_none(dots: Path) -> None:
     found = Episodes(dots, config=SMALL)
     found.latents = [np.zeros((len(e.frames), 8, 8, 8), np.float16) for e in found.all]
     batch = Sampler(found, [0, 1], SMALL, 0).batch(2)
-    assert batch.keypoints.shape == (2, SMALL.frames, 8, 3) and batch.live_keypoints.shape == (12, 8, 3)
+    assert batch.keypoints.shape == (2, SMALL.frames, 8, 3) and batch.live_keypoints.shape == (2 * len(AGES), 8, 3)
     u, v = (batch.live_keypoints[0, 0, :2] * 128).int().tolist()
     assert batch.pictures[0, :, v, u].min() == 1.0, "the live frame shows the dot where its label says"
 

@@ -111,7 +111,7 @@ def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
         assert start(tmp_path / name, parts=2, processes=processes, stages=["stage1", "stage2"]).wait(PATIENCE_S) == 0
     for stage in ("stage1", "stage2"):
         one, two = (np.array(curve(tmp_path / name, stage)[1:], float) for name in ("one", "two"))
-        assert one.shape == two.shape == (6, 11)
+        assert one.shape == two.shape == (6, 12)
         np.testing.assert_allclose(two, one, rtol=2e-4)
 
 
@@ -125,7 +125,7 @@ def test_parts_add_up_to_the_gradient_of_the_whole(episodes: Episodes, tmp_path:
     train.prepare(system, episodes)
     sampler = Sampler(episodes, episodes.split()[0], TINY, 0)
     parts = [system.losses(sampler.batch(2, seeded(0, 0, part))) for part in range(2)]
-    for name, value in zip(recipe.WEIGHTS["shipped"]["stage1"], curve(tmp_path)[1][1:8], strict=True):
+    for name, value in zip(recipe.WEIGHTS["shipped"]["stage1"], curve(tmp_path)[1][1:9], strict=True):
         assert float(value) == pytest.approx(sum(part[name].item() for part in parts) / 2, rel=1e-5)
 
 

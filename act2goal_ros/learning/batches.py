@@ -14,11 +14,18 @@ from act2goal_ros.model.msth import frame_offsets, select
 
 HOLD_STEPS = 16  # at rest at the end of an episode (learning/simulate.py)
 LATE_WEIGHT = 0.6  # how often a plan starts after the cube was let go at its target, against before
+OTHER = 0.02  # m, by which a target changes when it is another object's
+CHOICE_WEIGHT, CHOICE_STEPS = 2.0, 12  # how often a plan starts so near before or after another object is chosen
 NEAR_WEIGHT, NEAR_STEPS = 2.0, 24  # how often a plan starts within so many steps before the gripper closes or opens
 STILL = 0.03  # rad, how near all joints stay to where they end, once the robot has arrived
-FRAME_DROPOUT, PLAN_DROPOUT = 0.15, 0.05
-MILESTONE = 0.5  # how often a plan leads to what is done on the way instead of the end, where there is anything
-AGES = ((0, 2), (2, 8), (4, 14), (8, 20), (0, 28), (0, 28))  # steps, a live frame each
+FRAME_DROPOUT, END_DROPOUT, PLAN_DROPOUT = 0.15, 0.03, 0.05
+MILESTONE = 0.25  # how often a plan leads to what is done on the way instead of the end, where there is anything
+PAUSED = 4.0  # how often to one with the arm elsewhere, as in other goals, against one with the gripper still above what it has placed
+PAUSE = 40  # steps, the longest, in which the next object is chosen already, but no goal of this milestone shows it
+AHEAD_WEIGHT = 2.0  # how often a plan starts with more than one object still to be handled
+SHARES = {"cube-single": 0.5}  # of an environment's plans, against 1 of the others
+LEAST_STEPS = 8  # of actions ahead of a live frame
+AGES = ((0, 2), (2, 10), (0, 24))  # steps, a live frame each
 
 
 @dataclass
@@ -59,11 +66,15 @@ class Episodes:
         self.latents: list[np.ndarray] = []
 
     def split(self, held_out: float = 0.03) -> tuple[list[int], list[int]]:
-        """Indices of training and of held-out episodes (the last ones)."""
+        """Indices of training and of held-out episodes (the last ones of each environment)."""
         if len(self.all) < 2:
             raise DatasetError(f"{len(self.all)} usable episode, at least 2 needed: one to learn from and one held out")
-        count = max(1, round(len(self.all) * held_out))
-        return list(range(len(self.all) - count)), list(range(len(self.all) - count, len(self.all)))
+        kept: set[int] = set()
+        for environment in {episode.environment for episode in self.all}:
+            own = [i for i, episode in enumerate(self.all) if episode.environment == environment]
+            kept.update(own[len(own) - round(len(own) * held_out) :])
+        kept = kept or {len(self.all) - 1}
+        return [i for i in range(len(self.all)) if i not in kept], sorted(kept)
 
     def random_frames(self, generator: np.random.Generator, count: int, among: list[int]) -> Tensor:
         """(count, 3, H, W) in 0 .. 1."""
@@ -105,6 +116,11 @@ class Sampler:
         """Rare where little is to be learnt, frequent where the gripper is about to close or open."""
         soon = slice(step + 1, step + NEAR_STEPS)
         useful = 1.0 - float(episode.disturbed[soon].mean())
+        if any(milestone > step + 2 for milestone in episode.milestones):
+            useful *= AHEAD_WEIGHT
+        around = episode.target[max(step - CHOICE_STEPS, 0) : step + CHOICE_STEPS]
+        if np.ptp(around, axis=0).max() > OTHER:
+            return CHOICE_WEIGHT * useful
         if np.linalg.norm(episode.cube[step] - episode.target[step]) < 0.02 and episode.gripper[step] < 0.2:
             return LATE_WEIGHT * useful
         gripper = episode.command[soon, -1]
@@ -121,11 +137,12 @@ class Sampler:
     def _plan(self, index: int, start: int) -> dict[str, np.ndarray]:
         c, generator = self._config, self._generator
         episode, latents = self._episodes.all[index], self._episodes.latents[index]
-        goal, arrived, last = self._goal(index, start)
+        goal, arrived, last, labelled = self._goal(index, start)
         offsets = frame_offsets(max(arrived - start, 0), c.vision_stride, c.dense_frames, c.distal_frames, c.spacing)
         future = latents[np.minimum(start + offsets, goal).astype(int) // episode.stride]
         ages = [2 * int(generator.integers(low // 2, high // 2 + 1)) for low, high in AGES]
-        lives = [self._live(episode, latents, min(start + age, last), start, arrived, last, offsets) for age in ages]
+        latest = max(last - LEAST_STEPS, start)  # with something to be learnt ahead
+        lives = [self._live(episode, latents, min(start + age, latest), start, arrived, last, labelled, offsets) for age in ages]
         plan = {
             "current": latents[start // 2][None],
             "goal": latents[goal // 2][None],
@@ -143,17 +160,22 @@ class Sampler:
             return np.full((len(frames), self._config.keypoints, 3), np.nan, np.float32)
         return episode.keypoints[frames].astype(np.float32)
 
-    def _goal(self, index: int, start: int) -> tuple[int, int, int]:
-        """The goal's step, the step of arrival, and the last one to be learnt from: of the end, or of a milestone."""
+    def _goal(self, index: int, start: int) -> tuple[int, int, int, int]:
+        """The goal's step, the step of arrival, the last one to be learnt from, and the one from which on object and target are others
+        than the goal shows: of the end, or of a milestone."""
         episode, arrived = self._episodes.all[index], self._episodes.arrivals[index]
-        milestones = [step for step in episode.milestones if step > start + 2]
-        if milestones and self._generator.random() < MILESTONE:
-            step = int(self._generator.choice(milestones)) // episode.stride * episode.stride  # that of its frame
-            return step, step, step
-        return int(self._generator.integers(arrived + 2, len(episode))), arrived, len(episode) - 1
+        milestones = np.array([step for step in episode.milestones if step > start + 2], int)
+        if len(milestones) and self._generator.random() < MILESTONE:
+            weights = np.array([PAUSED if episode.disturbed[step - LEAST_STEPS : step].mean() > 0.9 else 1.0 for step in milestones])
+            step = int(self._generator.choice(milestones, p=weights / weights.sum()))
+            first = max(step - PAUSE, 0)
+            others = np.flatnonzero(np.abs(np.diff(episode.target[first : step + 1], axis=0)).max(1) > OTHER)
+            step = step // episode.stride * episode.stride  # that of its frame
+            return step, step, step, first + int(others[-1]) + 1 if len(others) else step
+        return int(self._generator.integers(arrived + 2, len(episode))), arrived, len(episode) - 1, len(episode)
 
     def _live(
-        self, episode: Episode, latents: np.ndarray, now: int, start: int, arrived: int, last: int, offsets: np.ndarray
+        self, episode: Episode, latents: np.ndarray, now: int, start: int, arrived: int, last: int, labelled: int, offsets: np.ndarray
     ) -> dict[str, np.ndarray]:
         c, generator = self._config, self._generator
         times = offsets - (now - start)
@@ -164,7 +186,8 @@ class Sampler:
         if last < len(episode) - 1:  # what comes after a milestone leads to another goal
             weights[now + rows > last] = 0.0
         mask = select(offsets, c.dense_frames, now - start, c.chunk_steps, c.distal_frames).mask(c.frames)
-        mask &= (generator.random(c.frames) > FRAME_DROPOUT) & (generator.random() > PLAN_DROPOUT)
+        dropout = np.where(np.arange(c.frames) == c.frames - 1, END_DROPOUT, FRAME_DROPOUT)
+        mask &= (generator.random(c.frames) > dropout) & (generator.random() > PLAN_DROPOUT)
         prefix = int(generator.integers(1, c.prefix_steps + 1)) if generator.random() < 0.5 else 0
         row = {
             "live": latents[now // 2],
@@ -178,8 +201,8 @@ class Sampler:
             "weights": weights,
             "row_times": rows,
             "given_mask": np.arange(len(rows)) < prefix,
-            "cube": to_base(episode.cube[now]),
-            "target": to_base(episode.target[now]),
+            "cube": to_base(episode.cube[now]) if now < labelled else np.full(3, np.nan),
+            "target": to_base(episode.target[now]) if now < labelled and mask[-1] else np.full(3, np.nan),
             "live_keypoints": self._keypoints(episode, np.array([now // 2]))[0],
         }
         arrays = {name: np.asarray(value, np.float32)[None] for name, value in row.items()}
@@ -187,10 +210,11 @@ class Sampler:
 
 
 def _balanced(weights: np.ndarray, environments: list[str]) -> np.ndarray:
-    """(N,) weights scaled so that every environment has the same share of 1."""
-    _, numbers = np.unique(environments, return_inverse=True)
+    """(N,) weights scaled to a sum of 1, of which every environment has its share."""
+    names, numbers = np.unique(environments, return_inverse=True)
     sums = np.bincount(numbers, weights)
-    return weights / np.where(sums > 0, sums, 1.0)[numbers] / np.count_nonzero(sums)
+    shares = np.array([SHARES.get(str(name), 1.0) for name in names]) * (sums > 0)
+    return weights * (shares / np.where(sums > 0, sums, 1.0))[numbers] / shares.sum()
 
 
 def action_scales(episodes: Episodes, among: list[int], config: ModelConfig, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -12,20 +12,22 @@ from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.expert import LiveTokens
 
 SPREAD = 0.6  # standard deviation of a label, in places
+HANDLED, APART = 0.25, 0.06  # of the picture's half width: how near to the object its key point is, and how much nearer than others
 NEAR = 0.2  # of a label's peak, from where on a place knows how far the thing is
 
 
 class KeypointReaders(nn.Module):
-    """Linear maps that read key points from a plan's features, of a middle block and of the last: so they must be in there."""
+    """Linear maps that read key points from a plan's features, of a middle block and, the expert's own, of the last: so they must be
+    in there."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.blocks = sorted({max(config.blocks // 2 - 1, 0), config.blocks - 1})
-        self.maps = nn.ModuleList(nn.Linear(config.world_width, 3 * config.keypoints) for _ in self.blocks)
+        self.block = max(config.blocks // 2 - 1, 0)
+        self.middle = nn.Linear(config.world_width, 3 * config.keypoints)
 
-    def loss(self, features: Tensor, keypoints: Tensor, rows: int) -> Tensor:
-        """Of features (B, L, F, T, W), T = rows · columns, and the frames' key points (B, F, K, 3)."""
-        found = [reader(features[:, block]) for reader, block in zip(self.maps, self.blocks, strict=True)]
+    def loss(self, features: Tensor, last: nn.Module, keypoints: Tensor, rows: int) -> Tensor:
+        """Of features (B, L, F, T, W), T = rows · columns, the last block's map, and the frames' key points (B, F, K, 3)."""
+        found = (self.middle(features[:, self.block]), last(features[:, -1]))
         return torch.stack([_reading_loss(part, keypoints, rows) for part in found]).mean()
 
 
@@ -49,17 +51,38 @@ def live_loss(live: LiveTokens, keypoints: Tensor, grid: Tensor, rows: int) -> T
     label = _label(_away(keypoints, rows, columns)).clamp(min=1e-6).transpose(-1, -2)  # (B, K, P)
     label = label / label.sum(-1, keepdim=True)
     divergence = (label * (label.log() - live.maps.log_softmax(-1))).sum(-1)
-    sizes = torch.tensor([columns, rows], device=grid.device)
-    places = 2 * (keypoints[..., :2].nan_to_num() * sizes - 0.5) / (sizes - 1) - 1
+    places = _places(keypoints, rows, columns)
     points = live.points.unflatten(1, (-1, 2))[:, : keypoints.shape[1]]
     distance = (points - places.clamp(-1, 1)).abs().sum(-1)
     return ((divergence + 4 * distance) * seen).sum() / seen.sum().clamp(min=1.0)
+
+
+def choice_loss(logits: Tensor, handled: Tensor, tool: Tensor, keypoints: Tensor, rows: int, columns: int) -> Tensor:
+    """Of logits (B, K) of which thing is handled, against the thing (B, K, 3) whose key point is where the handled object is seen.
+
+    handled and tool (B, 2) are where the training's camera would show them, among the live encoder's rows · columns places; by how much
+    another camera differs the label of the gripper, the last, tells. Where two things are about as near, or none is, nothing is learnt.
+    """
+    _, seen = _known(keypoints)
+    places = _places(keypoints, rows, columns)
+    shift = (places[:, -1] - tool) * seen[:, -1:]
+    away = (places[:, :-1] - (handled + shift).unsqueeze(1)).norm(dim=-1) + 9.0 * (1.0 - seen[:, :-1])
+    nearest = away.topk(2, largest=False)
+    sure = ((nearest.values[:, 0] < HANDLED) & (nearest.values[:, 1] > nearest.values[:, 0] + APART)).float()
+    found = functional.cross_entropy(logits, nearest.indices[:, 0], reduction="none")
+    return (sure * found).sum() / sure.sum().clamp(min=1.0)
 
 
 def _known(keypoints: Tensor) -> tuple[Tensor, Tensor]:
     """Whether a key point is labelled, and whether it is in the picture: (…, K) 0 or 1 each."""
     known = keypoints.isfinite().all(-1)
     return known.float(), (known & (keypoints[..., 2] > 0.5)).float()
+
+
+def _places(keypoints: Tensor, rows: int, columns: int) -> Tensor:
+    """(…, K, 2): where key points are, −1 .. 1 from the first place's middle to the last's."""
+    sizes = torch.tensor([columns, rows], device=keypoints.device)
+    return 2 * (keypoints[..., :2].nan_to_num() * sizes - 0.5) / (sizes - 1) - 1
 
 
 def _away(keypoints: Tensor, rows: int, columns: int) -> Tensor:

@@ -9,6 +9,7 @@ from act2goal_ros.learning.dataset import KEYPOINTS, Episode
 from act2goal_ros.serving.bundle import ModelBundle
 from act2goal_ros.serving.policy import Proprio
 from act2goal_ros.sim.arm import PHYSICS_STEP, REST_SPEED, SimulatedArm
+from act2goal_ros.sim.experts.base import OPEN
 from act2goal_ros.sim.experts.motion import STEP, ExpertLimits, SetPoints
 from act2goal_ros.sim.experts.sequence import SequenceExpert
 from act2goal_ros.sim.look import RANGE
@@ -20,6 +21,7 @@ FRAME_STRIDE = 2  # control steps between recorded frames
 CARRYING = ("lift", "transfer", "lower", "push")
 HOLD_STEPS = 16  # recorded at rest at the end, so that "arrived" is in the data
 PAUSE_STEPS, MISS_STEPS = 40, 80  # at most
+SLOPPY = 0.035  # m
 MOST_STEPS = {"cube-single": 260, "cube-double": 650, "cube-triple": 1300, "scene": 975}  # 1.3 times OGBench's limit
 
 
@@ -35,6 +37,7 @@ class Disturbances:
     miss: float = 0.6  # the gripper goes beside the cube, up to three times
     drop: float = 0.08  # the gripper opens on the way
     misplace: float = 0.3  # the cube is carried beside its target at first
+    sloppy: float = 0.25  # it is let go up to 35 mm beside its target: good enough, or to be taken once more
     placed: float = 0.04  # a single cube is at its target from the start
     pause: float = 0.4  # between two objects the arm goes somewhere and rests: a goal picture of what was done so far
     again: float = 0.5
@@ -195,6 +198,8 @@ class _Disturber:
         self._drop = int(generator.integers(2, 18)) if generator.random() < rates.drop else -1
         self._step, self._carried = 0, 0
         self._misplace_steps = int(generator.integers(2, 22))
+        self._sloppy = _error(generator, SLOPPY) if generator.random() < rates.sloppy else None
+        self._slipping = False
 
     def _start_miss(self, wait: int) -> None:
         """It is noticed near the wrong place but still above it, on the way down, or closed on nothing."""
@@ -230,6 +235,11 @@ class _Disturber:
             self._misplace_steps -= 1
             if self._misplace_steps < 0:
                 self._misplace = None
+            return target, gripper, True
+        if self._sloppy is not None and (self._slipping or expert.phase == "lower"):
+            target, gripper = _mistaken(expert, None, self._sloppy)
+            self._slipping = gripper > 0.5 or arm.gripper_position > OPEN
+            self._sloppy = self._sloppy if self._slipping else None
             return target, gripper, True
         self._carried += expert.phase in ("lift", "transfer")
         if self._drop >= 0 and self._drop <= self._carried < self._drop + 3 and expert.phase in ("lift", "transfer"):

@@ -7,7 +7,7 @@ from torch.nn import functional
 from act2goal_ros.learning.augment import relight
 from act2goal_ros.learning.batches import Batch
 from act2goal_ros.learning.checkpoint import load as load  # which callers take from here
-from act2goal_ros.learning.keypoints import KeypointReaders, live_loss
+from act2goal_ros.learning.keypoints import KeypointReaders, choice_loss, live_loss
 from act2goal_ros.model.autoencoder import Autoencoder
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.expert import ActionExpert, Context, LiveTokens
@@ -39,7 +39,8 @@ class System(nn.Module):
         return self.autoencoder.decode(latents)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """`video` and `action` (flow matching), `distance`, `cube`, `target`, `imagined` and `seen` (key points); each a scalar."""
+        """`video` and `action` (flow matching), `distance`, `cube`, `target`, `choice` (of the object), `imagined` and `seen` (key
+        points); each a scalar."""
         batch = self.encoded(batch)
         level = torch.where(torch.rand(len(batch.goal)) < PURE_NOISE, torch.ones(()), torch.rand(len(batch.goal)))
         noise = torch.randn_like(batch.future)
@@ -60,14 +61,24 @@ class System(nn.Module):
             "distance": functional.smooth_l1_loss(arrival, expected, beta=0.1),
             "cube": 10 * labelled_error(context.found, batch.cube),
             "target": 10 * labelled_error(context.target, batch.target),
+            "choice": self._choice_loss(context.choice, batch),
             "imagined": self._imagined_loss(features, batch.keypoints),
             "seen": live_loss(live, batch.live_keypoints, self.expert.live.grid, self.config.picture_shape[0] // PLACE),
         }
 
+    def _choice_loss(self, choice: Tensor, batch: Batch) -> Tensor:
+        """Of which thing is handled, where that and the camera are known."""
+        tool = self.expert.kinematics(batch.joints).tool
+        (handled, known), (gripper, _) = self.expert.projected(batch.cube.nan_to_num()), self.expert.projected(tool)
+        known = (known > 0) & batch.cube.isfinite().all(-1, keepdim=True)
+        keypoints = torch.where(known.unsqueeze(-1), batch.live_keypoints, torch.nan)
+        rows, columns = (side // PLACE for side in self.config.picture_shape)
+        return choice_loss(choice, handled, gripper, keypoints, rows, columns)
+
     def _imagined_loss(self, features: Tensor, keypoints: Tensor) -> Tensor:
         """Of the key points (B, frames, K, 3) in the features (B, L, F, T, W); a latent frame shows the last that it stands for."""
         last = [last for _, last in self.config.latent_frames]
-        return self.readers.loss(features, keypoints[:, last], self.config.latent_shape[1] // self.config.patch)
+        return self.readers.loss(features, self.expert.reader.map, keypoints[:, last], self.config.latent_shape[1] // self.config.patch)
 
     def _action_loss(self, batch: Batch, features: Tensor, level: Tensor, views: int) -> tuple[Tensor, Context, LiveTokens]:
         keys, values = self.expert.plan_keys(features)

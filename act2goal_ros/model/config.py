@@ -79,6 +79,8 @@ class ModelConfig:
             raise ConfigError(f"architecture '{self.architecture}' is not one of {', '.join(ARCHITECTURES)}")
         if self.views < 1:
             raise ConfigError(f"views is {self.views}, at least 1 is needed")
+        if 3 * self.keypoints > (room := self.tokens * self.expert_width):
+            raise ConfigError(f"keypoints {self.keypoints} are more than a plan's frame has room for, {room // 3}")
         if len(self.joint_names) != self.joints:
             raise ConfigError(f"{len(self.joint_names)} joint_names for {self.joints} joints")
 

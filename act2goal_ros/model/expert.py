@@ -19,6 +19,7 @@ from act2goal_ros.model.layers import (
     join_heads,
     split_heads,
 )
+from act2goal_ros.model.reader import PlanReader
 from act2goal_ros.model.spotter import Spotter
 
 MASKED = -1e4
@@ -44,8 +45,8 @@ class LiveTokens(NamedTuple):
 
 
 class Context(NamedTuple):
-    """All that the actions attend to: keys and values per block (B, heads, N, D), mask (B, 1, 1, N), a summary (B, W);
-    and where object and target were found, (B, 3) m in the arm's base frame."""
+    """All that the actions attend to: keys and values per block (B, heads, N, D), mask (B, 1, 1, N), a summary (B, W); where object
+    and target were found, (B, 3) m in the arm's base frame; and logits of which kind of thing the object is, (B, K)."""
 
     keys: Sequence[Tensor]
     values: Sequence[Tensor]
@@ -53,6 +54,7 @@ class Context(NamedTuple):
     summary: Tensor
     found: Tensor
     target: Tensor
+    choice: Tensor
 
 
 class LiveEncoder(nn.Module):
@@ -136,6 +138,10 @@ class ActionExpert(nn.Module):
         self.carry = Mlp(SPOT_FEATURES + 3, width, 2 * width)
         self.thing = nn.Linear(2 + 2 * config.live_width, width)
         self.kind = nn.Parameter(0.02 * torch.randn(1, config.keypoints, width))
+        self.reader = PlanReader(config)
+        self.foreseen = Mlp(5 * len(config.latent_frames), width, width)
+        nn.init.zeros_(cast(nn.Linear, self.foreseen[-1]).weight)
+        self.agenda = Mlp(config.keypoints * (5 * len(config.latent_frames) + 2), 2 * width, width)
         self.spotter = Spotter(config)
         self.summary = Mlp(10 * width, 2 * width, width)
         nn.init.zeros_(cast(nn.Linear, self.summary[-1]).weight)
@@ -159,12 +165,16 @@ class ActionExpert(nn.Module):
 
     # once per plan
     def plan_keys(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, L, F, T, W) → keys and values (B, L + S, F, T, E) for the L blocks and, of the last, the S spotter layers."""
+        """Features (B, L, F, T, W) → keys and values (B, L + S + 1, F, T, E) for the L blocks and, of the last, the S spotter layers;
+        the values behind them begin with where things are in each frame."""
         keys, values = [], []
         for reader, (norm, key_value) in enumerate(zip(self.plan_norm, self.plan_key_value, strict=True)):
             key, value = key_value(norm(features[:, min(reader, self.config.blocks - 1)])).chunk(2, -1)
             keys.append(key)
             values.append(value)
+        read = self.reader(features[:, -1])
+        keys.append(torch.zeros_like(keys[0]))
+        values.append(functional.pad(read, (0, values[0][0, 0].numel() - read.shape[-1])).unflatten(-1, values[0].shape[2:]))
         return torch.stack(keys, 1) + self.spot.unsqueeze(1), torch.stack(values, 1)
 
     # once per live frame
@@ -187,16 +197,19 @@ class ActionExpert(nn.Module):
         blocks, dense = self.config.blocks, torch.zeros_like(frame_times)
         dense[:, : self.config.dense_latents] = 1.0
         time = self.frame_time(frame_times, dense, frame_times / 100.0).unsqueeze(2).unsqueeze(1)
-        keys, values = plan[0] + time, plan[1] + time
+        keys, values = plan[0][:, :-1] + time, plan[1][:, :-1] + time
+        read = plan[1][:, -1].flatten(2)[..., : 3 * self.config.keypoints]
         chain = self.kinematics(joints)
         shift = self.shift(live, chain.tool)
+        things, agenda, courses = self._things(live, shift, read, frame_mask, frame_times)
         live = live._replace(points=live.points - shift.repeat(1, POINTS))
         own, guess = self._own_tokens(live, shift, chain, joints, velocities, gripper)
         guesses = torch.stack([guess, self.target_head(plan[1][:, blocks - 1, -1].mean(1))], 1)
         hidden, goal_mask = (1.0 - frame_mask).repeat_interleave(self.config.tokens, 1), frame_mask[:, -1:]
-        present = torch.cat([live.tokens, self._things(live), own], 1)
+        present = torch.cat([live.tokens, things, agenda, own], 1)
         mask = _mask(hidden, torch.zeros_like(present[..., 0]))
-        answers, moved = self.spotter(keys[:, blocks:].flatten(2, 3), values[:, blocks:].flatten(2, 3), mask, present)
+        planned = (part[:, blocks:].flatten(2, 3) for part in (keys, values))
+        answers, moved, choice = self.spotter(*planned, mask, present, things, courses)
         found, target = (OBJECT_SCALE * (guesses + moved) + self.workspace).unbind(1)
         ways = self._ways(chain, found.detach(), target.detach())
         tokens = torch.cat([present, ways[:, :2], ways[:, 2:] * goal_mask.unsqueeze(-1), answers], 1)
@@ -204,7 +217,7 @@ class ActionExpert(nn.Module):
         unseen[:, -4:-2] = 1.0 - goal_mask
         keys, values = self._keys_and_values((keys[:, :blocks], values[:, :blocks]), tokens)
         summary = self.summary(tokens[:, present.shape[1] - own.shape[1] :].flatten(1))
-        return Context(keys, values, _mask(hidden, unseen), summary, found, target)
+        return Context(keys, values, _mask(hidden, unseen), summary, found, target, choice)
 
     def shift(self, live: LiveTokens, tool: Tensor) -> Tensor:
         """(B, 2): how far the picture is from where the camera of the training would show the tool (B, 3) m, in −1 .. 1 units.
@@ -212,20 +225,36 @@ class ActionExpert(nn.Module):
         The tool's place is known from the joints; where it is seen, the last of the taught key points, tells how the camera differs.
         """
         seen = live.points.unflatten(1, (-1, 2))[:, self.config.keypoints - 1]
-        ahead = functional.linear(functional.pad(tool, (0, 1), value=1.0), self.projection)
-        depth = ahead[:, 2:]
-        known = (depth.abs() > 1e-6).to(depth.dtype)
-        expected = ahead[:, :2] / (depth + (1.0 - known))
+        expected, known = self.projected(tool)
         peak = live.maps[:, -1].softmax(-1).amax(-1, keepdim=True)
         sure = known * ((peak - FAINT) / (SHARP - FAINT)).clamp(0.0, 1.0)
         shift = (seen - expected).clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
         size = shift.square().sum(-1, keepdim=True)
         return sure * size / (size + UNSURE_SHIFT**2) * shift  # small ones are the key point's own error
 
-    def _things(self, live: LiveTokens) -> Tensor:
-        """Tokens (B, K, W): where each kind of thing is in the picture, and how it looks."""
+    def projected(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the camera of the training shows places (B, 3) m: (B, 2) in −1 .. 1, and 1 where that is known, (B, 1)."""
+        ahead = functional.linear(functional.pad(places, (0, 1), value=1.0), self.projection)
+        depth = ahead[:, 2:]
+        known = (depth.abs() > 1e-6).to(depth.dtype)
+        return ahead[:, :2] / (depth + (1.0 - known)), known
+
+    def _things(
+        self, live: LiveTokens, shift: Tensor, read: Tensor, frame_mask: Tensor, frame_times: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (B, K, W): where each kind of thing is in the picture, how it looks, and where the plan's frames have it instead;
+        one of all together (B, 1, W), from which to tell whose turn it is; and where each is now and at the plan's end (B, K, 4)."""
         places = live.points.unflatten(1, (-1, 2))[:, : self.config.keypoints]
-        return self.thing(torch.cat([4 * places, live.things], -1)) + self.kind
+        u, v, sure = read.transpose(1, 2).chunk(3, 1)  # (B, K, F)
+        shown = frame_mask.unsqueeze(1) * sure
+        away = [4 * shown * (imagined - place.unsqueeze(-1)) for imagined, place in zip((u, v), places.unbind(-1), strict=True)]
+        times = (frame_mask * frame_times / 50.0).unsqueeze(1).expand_as(shown)
+        ahead = torch.cat([*away, shown, frame_mask.unsqueeze(1).expand_as(shown), times], -1)
+        here = 4 * (places - shift.unsqueeze(1))
+        agenda = self.agenda(torch.cat([ahead, here], -1).flatten(1)).unsqueeze(1)
+        end = torch.stack([here[..., i] + away[i][..., -1] for i in range(2)], -1)
+        things = self.thing(torch.cat([here, live.things], -1)) + self.kind + self.foreseen(ahead)
+        return things, agenda, torch.cat([here, end], -1)
 
     def _ways(self, chain: Chain, found: Tensor, target: Tensor) -> Tensor:
         """Tokens (B, 4, W): two of the way to the object, two of those to the target and from object to target."""

@@ -1,5 +1,7 @@
 """Which object is to be handled now, where it is, and where it is to be."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -35,16 +37,26 @@ class Spotter(nn.Module):
         super().__init__()
         self.questions = nn.Parameter(0.5 * torch.randn(1, 2, config.expert_width))
         self.layers = nn.ModuleList(SpotterLayer(config) for _ in range(config.spotter_layers))
+        self.choice = nn.Linear(config.expert_width, config.keypoints)
+        self.settle = Mlp(2 * config.expert_width + 4, 2 * config.expert_width, config.expert_width)
+        nn.init.zeros_(cast(nn.Linear, self.settle[-1]).weight)
         self.position = nn.Linear(config.expert_width, 3)
         nn.init.zeros_(self.position.weight)
         nn.init.zeros_(self.position.bias)
 
-    def forward(self, keys: Tensor, values: Tensor, mask: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        """The plan's keys and values (B, S, F T, W); mask (B, 1, 1, F T + N); known (B, N, W).
+    def forward(
+        self, keys: Tensor, values: Tensor, mask: Tensor, known: Tensor, things: Tensor, ways: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The plan's keys and values (B, S, F T, W); mask (B, 1, 1, F T + N); known (B, N, W), of which things (B, K, W) are a part;
+        ways (B, K, 4): where in the picture each is now, and at the plan's end.
 
-        Returns answers (B, 2, W) and corrections of where object and target are, (B, 2, 3) in units of OBJECT_SCALE.
+        Returns answers (B, 2, W), corrections of where object and target are, (B, 2, 3) in units of OBJECT_SCALE, and logits (B, K) of
+        which kind of thing the object is.
         """
         x = self.questions.expand(len(known), -1, -1)
         for i, layer in enumerate(self.layers):
             x = layer(x, keys[:, i], values[:, i], mask, known)
-        return x, self.position(x)
+        logits = self.choice(x[:, 0])
+        chosen = logits.softmax(-1).unsqueeze(1) @ torch.cat([things, ways], -1)
+        x = x + self.settle(torch.cat([x, chosen.expand(-1, 2, -1)], -1))
+        return x, self.position(x), logits

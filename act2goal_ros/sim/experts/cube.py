@@ -27,9 +27,11 @@ class CubeExpert(ObjectExpert):
         target_yaw: float = 0.0,
         index: int = 0,
         target: Callable[[], np.ndarray] | None = None,
+        let_go: float = PLACED,
     ) -> None:
+        """let_go: m beside its target at which a cube is left alone once the gripper is open."""
         super().__init__(arm, final_position)
-        self._target_yaw, self._index = target_yaw, index
+        self._target_yaw, self._index, self._let_go = target_yaw, index, let_go
         self._stacks = len(arm.scene.cube_positions()) > 1
         self._target = target or (lambda: arm.scene.cube_targets()[index])
 
@@ -58,7 +60,8 @@ class CubeExpert(ObjectExpert):
         held = at_cube and HELD_LOW < opening < HELD_HIGH and self._closing()
         lowest = pinch[2] < target[2] + 0.001 or np.abs(self._arm.joint_velocities).max() < 0.01
         above = HIGH if lowest else 0.006
-        placed = np.linalg.norm((cube - target)[:2]) < PLACED and -SUNK < cube[2] - target[2] < above
+        beside = self._let_go if opening < OPEN else PLACED
+        placed = np.linalg.norm((cube - target)[:2]) < beside and -SUNK < cube[2] - target[2] < above
         obstacles = self._arm.scene.obstacles(self._index)
         if placed:
             return self._after_placing(pinch, yaw, target, opening, obstacles)

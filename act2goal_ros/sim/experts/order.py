@@ -3,6 +3,7 @@
 import numpy as np
 
 AT_TARGET, AT_HEIGHT = 0.015, 0.012  # m
+LET_GO = 0.03  # m from its target at which a cube on the table that was let go is left alone; OGBench allows 0.04
 OCCUPIED, CROWDED = 0.065, 0.045  # m around a target, in which no cube may be that has to go, or that may stay
 ON_TOP = 0.03  # m beside a cube, and still on it
 APART = 0.1  # m, of a parked cube from everything else
@@ -29,9 +30,16 @@ def settled_cubes(cubes: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """(n,) bool: at its target, and so is what it stands on."""
     settled = np.zeros(len(cubes), bool)
     for i in np.argsort(targets[:, 2]):
-        there = np.linalg.norm((cubes[i] - targets[i])[:2]) < AT_TARGET and abs(cubes[i, 2] - targets[i, 2]) < AT_HEIGHT
+        beside, above = np.linalg.norm((cubes[i] - targets[i])[:2]), abs(cubes[i, 2] - targets[i, 2])
+        there = beside < tolerance(targets, int(i)) and above < AT_HEIGHT
         settled[i] = there and _is_supported(targets, settled, int(i))
     return settled
+
+
+def tolerance(targets: np.ndarray, index: int) -> float:
+    """How far beside its target, m, a cube that was let go may stay: less where it is a part of a stack."""
+    beside = np.linalg.norm(targets[:, :2] - targets[index, :2], axis=1) < ON_TOP
+    return AT_TARGET if beside.sum() > 1 else LET_GO
 
 
 def is_ready(cubes: np.ndarray, targets: np.ndarray, index: int) -> bool:

@@ -7,9 +7,9 @@ import numpy as np
 from act2goal_ros.sim.arm import SimulatedArm
 from act2goal_ros.sim.experts.base import FREE, OPEN, ObjectExpert
 from act2goal_ros.sim.experts.button import ButtonExpert
-from act2goal_ros.sim.experts.cube import CubeExpert
+from act2goal_ros.sim.experts.cube import PLACED, CubeExpert
 from act2goal_ros.sim.experts.motion import clear_way
-from act2goal_ros.sim.experts.order import AT_HEIGHT, AT_TARGET, is_ready, next_cube, parking_place, settled_cubes
+from act2goal_ros.sim.experts.order import AT_HEIGHT, LET_GO, is_ready, next_cube, parking_place, settled_cubes, tolerance
 from act2goal_ros.sim.experts.slide import SlideExpert
 from act2goal_ros.sim.furniture import SLIDES, FurnitureScene
 from act2goal_ros.sim.tasks import OPEN_DRAWER
@@ -112,7 +112,7 @@ class SequenceExpert:
     def _furniture_job(self, scene: FurnitureScene) -> Job | None:
         cube, place = scene.cube_positions()[0], self._place(scene)
         inside = scene.is_in_drawer(scene.cube_targets()[0], scene.slide_target("drawer"))
-        placed = np.linalg.norm((cube - place)[:2]) < (IN_DRAWER if inside else AT_TARGET) and abs(cube[2] - place[2]) < AT_HEIGHT
+        placed = np.linalg.norm((cube - place)[:2]) < (IN_DRAWER if inside else LET_GO) and abs(cube[2] - place[2]) < AT_HEIGHT
         if self._held(cube[None]) is not None:
             return Job("cube")
         drawer = OPEN_DRAWER if inside and not placed else scene.slide_target("drawer")
@@ -153,7 +153,11 @@ class SequenceExpert:
         if job.kind == "cube":
             spot = np.array(job.to)
             own = (lambda: self._place(scene)) if isinstance(scene, FurnitureScene) else None
-            return CubeExpert(arm, self._final, self._target_yaw, job.number, (lambda: spot) if job.to else own)
+            targets = scene.cube_targets()
+            let_go = LET_GO if job.to else tolerance(targets, job.number)
+            if isinstance(scene, FurnitureScene) and scene.is_in_drawer(targets[0], scene.slide_target("drawer")):
+                let_go = PLACED
+            return CubeExpert(arm, self._final, self._target_yaw, job.number, (lambda: spot) if job.to else own, let_go)
         assert isinstance(scene, FurnitureScene)
         if job.kind == "button":
             return ButtonExpert(arm, scene, self._final, job.number, int(job.to[0]))
