@@ -65,7 +65,7 @@ def test_unknown_tasks_are_named(arm: SimulatedArm) -> None:
 
 
 def test_the_expert_gets_there_within_its_limits(arm: SimulatedArm) -> None:
-    recorder = Recorder(arm, Disturbances(kick=0, miss=0, drop=0, misplace=0, placed=0))
+    recorder = Recorder(arm, Disturbances(kick=0, miss=0, drop=0, misplace=0, sloppy=0, placed=0))
     for seed in range(3):
         episode = recorder.record(seed)
         assert episode is not None
@@ -76,7 +76,7 @@ def test_the_expert_gets_there_within_its_limits(arm: SimulatedArm) -> None:
 
 
 def test_the_expert_recovers_from_a_miss_and_a_drop(arm: SimulatedArm) -> None:
-    episode = Recorder(arm, Disturbances(kick=1, miss=1, drop=1, placed=0)).record(4)
+    episode = Recorder(arm, Disturbances(kick=1, miss=1, drop=1, sloppy=0, placed=0)).record(4)
     assert episode is not None
     assert 0.02 < episode.disturbed.mean() < 0.9
     grasps = np.diff((episode.command[:, 6] > 0.5).astype(int)) == 1
@@ -100,7 +100,7 @@ class _Wanderer:
 
 def test_the_expert_makes_up_for_what_a_driver_did(arm: SimulatedArm) -> None:
     driver = _Wanderer()
-    clean = Disturbances(kick=0, miss=0, drop=0, misplace=0, placed=0)
+    clean = Disturbances(kick=0, miss=0, drop=0, misplace=0, sloppy=0, placed=0)
     episode = Recorder(arm, clean, driver=driver, driven=1.0).record(0)
     assert episode is not None and len(driver.goals) == 1
     driven = int(np.argmin(episode.disturbed))
