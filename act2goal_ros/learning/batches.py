@@ -15,7 +15,7 @@ from act2goal_ros.model.msth import frame_offsets, select
 HOLD_STEPS = 16  # at rest at the end of an episode (learning/simulate.py)
 LATE_WEIGHT = 0.6  # how often a plan starts after the cube was let go at its target, against before
 OTHER = 0.02  # m, by which a target changes when it is another object's
-CHOICE_WEIGHT, CHOICE_STEPS = 2.0, 12  # how often a plan starts so near before or after another object is chosen
+CHOICE_WEIGHT, CHOICE_STEPS = 6.0, 16  # how often a plan starts so soon after an object was chosen, when only the plan tells which
 NEAR_WEIGHT, NEAR_STEPS = 2.0, 24  # how often a plan starts within so many steps before the gripper closes or opens
 STILL = 0.03  # rad, how near all joints stay to where they end, once the robot has arrived
 FRAME_DROPOUT, END_DROPOUT, PLAN_DROPOUT = 0.15, 0.03, 0.05
@@ -118,8 +118,8 @@ class Sampler:
         useful = 1.0 - float(episode.disturbed[soon].mean())
         if any(milestone > step + 2 for milestone in episode.milestones):
             useful *= AHEAD_WEIGHT
-        around = episode.target[max(step - CHOICE_STEPS, 0) : step + CHOICE_STEPS]
-        if np.ptp(around, axis=0).max() > OTHER:
+        since = episode.target[max(step - CHOICE_STEPS, 0) : step + 3]
+        if episode.environment != "cube-single" and (step < CHOICE_STEPS or np.ptp(since, axis=0).max() > OTHER):
             return CHOICE_WEIGHT * useful
         if np.linalg.norm(episode.cube[step] - episode.target[step]) < 0.02 and episode.gripper[step] < 0.2:
             return LATE_WEIGHT * useful

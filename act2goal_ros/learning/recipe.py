@@ -7,7 +7,7 @@ from act2goal_ros.learning.schedule import TrainingError
 STAGES = ("stage1", "stage2", "distilled")
 # By recipe and stage. Both learn the temporal distance, whose network is apart from the others.
 # paper: L_v + 0.1 L_a, then L_a; no simulator labels. shipped: what models/act2goal-tiny was trained with.
-LABELLED = {"distance": 0.5, "cube": 1.0, "target": 1.0, "choice": 0.2, "imagined": 0.3, "seen": 0.1}
+LABELLED = {"distance": 0.5, "cube": 1.0, "target": 1.0, "choice": 0.4, "imagined": 0.3, "seen": 0.1}
 UNLABELLED = {"distance": 0.5, "cube": 0.0, "target": 0.0, "choice": 0.0, "imagined": 0.0, "seen": 0.0}
 WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
     "shipped": {
