@@ -18,7 +18,7 @@ from act2goal_ros.learning.batches import AGES, HOLD_STEPS, Episodes, Sampler  #
 from act2goal_ros.learning.dataset import KEYPOINTS, read_shard, write_shard  # noqa: E402
 from act2goal_ros.learning.devices import make_fabric  # noqa: E402
 from act2goal_ros.learning.fit import Cadence  # noqa: E402
-from act2goal_ros.learning.keypoints import KeypointReaders, choice_loss, live_loss  # noqa: E402
+from act2goal_ros.learning.keypoints import KeypointReaders, choice_loss, live_loss, which_is_handled  # noqa: E402
 from act2goal_ros.learning.pictures import marked  # noqa: E402
 from act2goal_ros.learning.schedule import Schedule  # noqa: E402
 from act2goal_ros.learning.system import System  # noqa: E402
@@ -99,20 +99,21 @@ def test_key_points_are_read_from_features_that_show_them() -> None:
 def test_the_thing_that_is_handled_is_the_nearest_to_where_it_is_seen_by_this_camera() -> None:
     keypoints = torch.tensor([[[0.25, 0.5, 1.0], [0.75, 0.5, 1.0], [0.5, 0.5, 0.0], [0.5, 0.25, 1.0]]])  # the last is the gripper
     places = 2 * (keypoints[..., :2] * 16 - 0.5) / 15 - 1
-    logits = torch.zeros(1, 4).requires_grad_()
 
-    def learnt(handled: torch.Tensor, labels: torch.Tensor = keypoints, tool: torch.Tensor = places[:, 3]) -> list[float]:
-        logits.grad = None
-        choice_loss(logits, handled, tool, labels, 16, 16).backward()
-        return [] if logits.grad is None else (-logits.grad[0]).sign().tolist()
+    def chosen(handled: torch.Tensor, labels: torch.Tensor = keypoints, tool: torch.Tensor = places[:, 3]) -> list[float]:
+        return which_is_handled(handled, tool, labels, 16, 16)[0].tolist()
 
-    assert learnt(places[:, 1] + 0.03) == [-1.0, 1.0, -1.0, -1.0]
+    assert chosen(places[:, 1] + 0.03) == [0.0, 1.0, 0.0, 0.0]
     turned = torch.tensor([[0.45, 0.0]])  # the training's camera would show all further to the right
-    assert learnt(places[:, 0] + turned, tool=places[:, 3] + turned) == [1.0, -1.0, -1.0, -1.0]
+    assert chosen(places[:, 0] + turned, tool=places[:, 3] + turned) == [1.0, 0.0, 0.0, 0.0]
     nothing = [0.0] * 4
-    assert learnt(places[:, 2]) == nothing, "none is near"
-    assert learnt((places[:, 0] + places[:, 1]) / 2) == nothing, "two are as near"
-    assert learnt(places[:, 1], torch.full_like(keypoints, float("nan"))) == nothing
+    assert chosen(places[:, 2]) == nothing, "none is near"
+    assert chosen((places[:, 0] + places[:, 1]) / 2) == nothing, "two are as near"
+    assert chosen(places[:, 1], torch.full_like(keypoints, float("nan"))) == nothing
+    logits = torch.tensor([[2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    known = torch.tensor([[1.0, 0.0, 0.0, 0.0], nothing])
+    assert choice_loss(logits, known) == pytest.approx(torch.nn.functional.cross_entropy(logits[:1], torch.tensor([0])))
+    assert choice_loss(logits, torch.zeros(2, 4)) == 0
 
 
 @pytest.mark.parametrize("moved", [0, 1])

@@ -57,20 +57,24 @@ def live_loss(live: LiveTokens, keypoints: Tensor, grid: Tensor, rows: int) -> T
     return ((divergence + 4 * distance) * seen).sum() / seen.sum().clamp(min=1.0)
 
 
-def choice_loss(logits: Tensor, handled: Tensor, tool: Tensor, keypoints: Tensor, rows: int, columns: int) -> Tensor:
-    """Of logits (B, K) of which thing is handled, against the thing (B, K, 3) whose key point is where the handled object is seen.
+def which_is_handled(handled: Tensor, tool: Tensor, keypoints: Tensor, rows: int, columns: int) -> Tensor:
+    """(B, K): 1 for the thing whose key point (B, K, 3) is where the handled object is seen; all 0 where two are about as near, or none is.
 
     handled and tool (B, 2) are where the training's camera would show them, among the live encoder's rows · columns places; by how much
-    another camera differs the label of the gripper, the last, tells. Where two things are about as near, or none is, nothing is learnt.
+    another camera differs the label of the gripper, the last, tells.
     """
     _, seen = _known(keypoints)
     places = _places(keypoints, rows, columns)
     shift = (places[:, -1] - tool) * seen[:, -1:]
     away = (places[:, :-1] - (handled + shift).unsqueeze(1)).norm(dim=-1) + 9.0 * (1.0 - seen[:, :-1])
     nearest = away.topk(2, largest=False)
-    sure = ((nearest.values[:, 0] < HANDLED) & (nearest.values[:, 1] > nearest.values[:, 0] + APART)).float()
-    found = functional.cross_entropy(logits, nearest.indices[:, 0], reduction="none")
-    return (sure * found).sum() / sure.sum().clamp(min=1.0)
+    sure = (nearest.values[:, :1] < HANDLED) & (nearest.values[:, 1:] > nearest.values[:, :1] + APART)
+    return functional.one_hot(nearest.indices[:, 0], keypoints.shape[1]) * sure.float()
+
+
+def choice_loss(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Of logits (B, K) of which thing is handled, against which is (B, K), where that is known."""
+    return -(chosen * logits.log_softmax(-1)).sum() / chosen.sum().clamp(min=1.0)
 
 
 def _known(keypoints: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from torch.nn import functional
 from act2goal_ros.learning.augment import relight
 from act2goal_ros.learning.batches import Batch
 from act2goal_ros.learning.checkpoint import load as load  # which callers take from here
-from act2goal_ros.learning.keypoints import KeypointReaders, choice_loss, live_loss
+from act2goal_ros.learning.keypoints import KeypointReaders, choice_loss, live_loss, which_is_handled
 from act2goal_ros.model.autoencoder import Autoencoder
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.expert import ActionExpert, Context, LiveTokens
@@ -51,7 +51,8 @@ class System(nn.Module):
         weight = 1 + 4 * moved
         video = (weight * (velocity - (batch.future - noise)).square()).mean() / weight.mean()
         views = len(batch.joints) // len(batch.goal)
-        action, context, live = self._action_loss(batch, features, level.repeat_interleave(views), views)
+        chosen = self._handled(batch)
+        action, context, live = self._action_loss(batch, features, level.repeat_interleave(views), views, chosen)
         arrival = torch.cat([self.distance(batch.current, batch.goal),
                              self.distance(batch.live, batch.goal.repeat_interleave(views, 0))])
         expected = torch.log1p(torch.cat([batch.arrival, batch.live_arrival]))
@@ -61,31 +62,35 @@ class System(nn.Module):
             "distance": functional.smooth_l1_loss(arrival, expected, beta=0.1),
             "cube": 10 * labelled_error(context.found, batch.cube),
             "target": 10 * labelled_error(context.target, batch.target),
-            "choice": self._choice_loss(context.choice, batch),
+            "choice": choice_loss(context.choice, chosen),
             "imagined": self._imagined_loss(features, batch.keypoints),
             "seen": live_loss(live, batch.live_keypoints, self.expert.live.grid, self.config.picture_shape[0] // PLACE),
         }
 
-    def _choice_loss(self, choice: Tensor, batch: Batch) -> Tensor:
-        """Of which thing is handled, where that and the camera are known."""
+    def _handled(self, batch: Batch) -> Tensor:
+        """(B V, K): 1 for the thing that is handled, where that and the camera are known."""
         tool = self.expert.kinematics(batch.joints).tool
         (handled, known), (gripper, _) = self.expert.projected(batch.cube.nan_to_num()), self.expert.projected(tool)
         known = (known > 0) & batch.cube.isfinite().all(-1, keepdim=True)
         keypoints = torch.where(known.unsqueeze(-1), batch.live_keypoints, torch.nan)
         rows, columns = (side // PLACE for side in self.config.picture_shape)
-        return choice_loss(choice, handled, gripper, keypoints, rows, columns)
+        return which_is_handled(handled, gripper, keypoints, rows, columns)
 
     def _imagined_loss(self, features: Tensor, keypoints: Tensor) -> Tensor:
         """Of the key points (B, frames, K, 3) in the features (B, L, F, T, W); a latent frame shows the last that it stands for."""
         last = [last for _, last in self.config.latent_frames]
         return self.readers.loss(features, self.expert.reader.map, keypoints[:, last], self.config.latent_shape[1] // self.config.patch)
 
-    def _action_loss(self, batch: Batch, features: Tensor, level: Tensor, views: int) -> tuple[Tensor, Context, LiveTokens]:
+    def _action_loss(
+        self, batch: Batch, features: Tensor, level: Tensor, views: int, chosen: Tensor
+    ) -> tuple[Tensor, Context, LiveTokens]:
+        """Object and target are those of the thing that is handled: which of several comes first, a plan may leave open."""
         keys, values = self.expert.plan_keys(features)
         plan = (keys.repeat_interleave(views, 0), values.repeat_interleave(views, 0))
         live = self.expert.observe(relight(batch.pictures) if self.training else batch.pictures)
         state = (batch.joints, batch.velocities, batch.gripper)
-        context = self.expert.context(plan, batch.frame_mask, batch.frame_times, live, *state)
+        told = chosen if self.training else None
+        context = self.expert.context(plan, batch.frame_mask, batch.frame_times, live, *state, told)
         clean = self.expert.normalise(batch.actions, batch.joints)
         tau = torch.where(torch.rand(len(clean)) < FIRST_STEP, torch.zeros(()), 0.95 * torch.rand(len(clean)))
         mix = tau.view(-1, 1, 1)

@@ -192,8 +192,10 @@ class ActionExpert(nn.Module):
         joints: Tensor,
         velocities: Tensor,
         gripper: Tensor,
+        chosen: Tensor | None = None,
     ) -> Context:
-        """frame_mask (B, F) 1 = may be seen; frame_times (B, F) steps from now; joints (B, J) rad; velocities rad/s; gripper (B, 1)."""
+        """frame_mask (B, F) 1 = may be seen; frame_times (B, F) steps from now; joints (B, J) rad; velocities rad/s; gripper (B, 1);
+        chosen (B, K), in training: 1 for the thing that is handled, where that is known."""
         blocks, dense = self.config.blocks, torch.zeros_like(frame_times)
         dense[:, : self.config.dense_latents] = 1.0
         time = self.frame_time(frame_times, dense, frame_times / 100.0).unsqueeze(2).unsqueeze(1)
@@ -209,7 +211,7 @@ class ActionExpert(nn.Module):
         present = torch.cat([live.tokens, things, agenda, own], 1)
         mask = _mask(hidden, torch.zeros_like(present[..., 0]))
         planned = (part[:, blocks:].flatten(2, 3) for part in (keys, values))
-        answers, moved, choice = self.spotter(*planned, mask, present, things, courses)
+        answers, moved, choice = self.spotter(*planned, mask, present, things, courses, chosen)
         found, target = (OBJECT_SCALE * (guesses + moved) + self.workspace).unbind(1)
         ways = self._ways(chain, found.detach(), target.detach())
         tokens = torch.cat([present, ways[:, :2], ways[:, 2:] * goal_mask.unsqueeze(-1), answers], 1)

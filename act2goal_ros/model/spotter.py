@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.layers import Mlp, attention, join_heads, split_heads
 
+SHARPNESS = 20.0  # of the choice of an object
+
 
 class SpotterLayer(nn.Module):
     """Questions attend to the plan's tokens and to what is known of the present."""
@@ -45,10 +47,11 @@ class Spotter(nn.Module):
         nn.init.zeros_(self.position.bias)
 
     def forward(
-        self, keys: Tensor, values: Tensor, mask: Tensor, known: Tensor, things: Tensor, ways: Tensor
+        self, keys: Tensor, values: Tensor, mask: Tensor, known: Tensor, things: Tensor, ways: Tensor, chosen: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The plan's keys and values (B, S, F T, W); mask (B, 1, 1, F T + N); known (B, N, W), of which things (B, K, W) are a part;
-        ways (B, K, 4): where in the picture each is now, and at the plan's end.
+        ways (B, K, 4): where in the picture each is now, and at the plan's end; chosen (B, K): 1 for the thing that is handled, where
+        a teacher says it. Else it is the likeliest, never a mean of several.
 
         Returns answers (B, 2, W), corrections of where object and target are, (B, 2, 3) in units of OBJECT_SCALE, and logits (B, K) of
         which kind of thing the object is.
@@ -57,6 +60,9 @@ class Spotter(nn.Module):
         for i, layer in enumerate(self.layers):
             x = layer(x, keys[:, i], values[:, i], mask, known)
         logits = self.choice(x[:, 0])
-        chosen = logits.softmax(-1).unsqueeze(1) @ torch.cat([things, ways], -1)
-        x = x + self.settle(torch.cat([x, chosen.expand(-1, 2, -1)], -1))
+        weights = (SHARPNESS * logits).softmax(-1)
+        if chosen is not None:
+            weights = torch.where(chosen.sum(-1, keepdim=True) > 0, chosen, weights)
+        handled = weights.unsqueeze(1) @ torch.cat([things, ways], -1)
+        x = x + self.settle(torch.cat([x, handled.expand(-1, 2, -1)], -1))
         return x, self.position(x), logits
