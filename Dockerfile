@@ -2,7 +2,7 @@
 #   docker build -t act2goal .                                   CPU
 #   docker build -t act2goal:gpu --target gpu .                  NVIDIA GPU, with TensorRT
 #   docker run --rm -it --shm-size=1g act2goal                   the graph on the simulated arm
-#   docker run --rm -it --net=host --ipc=host act2goal ros2 launch act2goal_ros bringup.launch.py sim:=false robot:=ur5e
+#   docker run --rm -it --net=host --ipc=host act2goal ros2 launch act2goal_ros bringup.launch.py sim:=false robot:=ur5e model:=/path/to/yours
 # The default /dev/shm of 64 MB is too small for the nodes' shared memory (16 MB each): --shm-size or --ipc=host.
 ARG ROS_DISTRO=kilted
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from act2goal_ros import paths
 from act2goal_ros.cli import docs
+from act2goal_ros.control.stop import StopReason
 from act2goal_ros.nodes import interfaces, topics
 from act2goal_ros.nodes.parameters import NodeParameters, build, read_yaml
 
@@ -94,3 +95,9 @@ def test_every_topic_name_is_listed() -> None:
     constants = {value for name, value in vars(topics).items() if name.isupper() and isinstance(value, str)}
     listed = {i.name for i in (*interfaces.TOPICS, *interfaces.SERVICES, *interfaces.ACTIONS)}
     assert constants <= listed
+
+
+def test_every_stop_reason_is_explained() -> None:
+    page = (NODES.parents[1] / "docs" / "troubleshooting.md").read_text()
+    missing = [reason.name for reason in StopReason if reason != StopReason.NONE and reason.name not in page]
+    assert missing == []

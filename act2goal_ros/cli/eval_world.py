@@ -11,7 +11,7 @@ import click
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("model", default="act2goal-tiny")
 @click.option("--share", default=0.03, show_default=True, type=click.FloatRange(0, 1, min_open=True),
-              help="The last of the episodes, which training leaves out; 1: all, of data that was not trained on.")
+              help="The last of the episodes of each environment, which training leaves out; 1: all, of data that was not trained on.")
 @click.option("--each", default=6, show_default=True, type=click.IntRange(1), help="Plans of each episode.")
 @click.option("--denoising-steps", default=0, show_default=True, help="Measure plans denoised in so many steps too (export --levels).")
 @click.option("--localiser", "known", type=click.Path(exists=True, file_okay=False, path_type=Path),

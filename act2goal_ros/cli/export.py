@@ -11,7 +11,8 @@ import click
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--part", default="stage2", show_default=True, help="Checkpoint to export: stage1 or stage2.")
 @click.option("--name", default="act2goal-tiny", show_default=True)
-@click.option("--robot", "robots", multiple=True, default=("ur5e_sim", "ur5e"), show_default=True)
+@click.option("--robot", "robots", multiple=True, default=("ur5e_sim",), show_default=True,
+              help="Robots that may load it: those whose recordings it was trained on. Others are refused.")
 @click.option("--flow-steps", type=click.IntRange(1, 32), help="Of the actions' flow; default: as configured in the run.")
 @click.option("--about", type=click.Path(exists=True, path_type=Path), help="JSON merged into the manifest: data, training, results.")
 @click.option("--levels", is_flag=True, help="Also networks with the noise level as an input, which `act2goal ablate plan` needs.")

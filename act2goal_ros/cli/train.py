@@ -37,7 +37,7 @@ PICTURES = {"autoencoder": 32, "looking": 64}  # a step
               help="Steps instead of minutes, of one part or of all: the same seed then gives the same curve.")
 @click.option("--flow-steps", default=1, show_default=True, help="Of the distilled part.")
 @click.option("--teacher-steps", default=6, show_default=True, help="Flow steps whose result it learns.")
-@click.option("--batch", default=12, show_default=True, help="Plans a step, all processes together; each is seen from six live frames.")
+@click.option("--batch", default=12, show_default=True, help="Plans a step, all processes together; each is seen from three live frames.")
 @click.option("--accumulate", default=1, show_default=True, help="Parts a process computes its plans of a step in: needs less memory.")
 @click.option("--recipe", type=click.Choice(["shipped", "paper"]), default="shipped", show_default=True,
               help="Weights of the losses; paper: L_v + 0.1 L_a, then L_a.")

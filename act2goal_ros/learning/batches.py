@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from act2goal_ros.learning.checks import load_episodes
+from act2goal_ros.learning.checks import last_of_each, load_episodes
 from act2goal_ros.learning.dataset import DatasetError, Episode
 from act2goal_ros.model.config import PRESETS, ModelConfig
 from act2goal_ros.model.msth import frame_offsets, select
@@ -69,11 +69,7 @@ class Episodes:
         """Indices of training and of held-out episodes (the last ones of each environment)."""
         if len(self.all) < 2:
             raise DatasetError(f"{len(self.all)} usable episode, at least 2 needed: one to learn from and one held out")
-        kept: set[int] = set()
-        for environment in {episode.environment for episode in self.all}:
-            own = [i for i, episode in enumerate(self.all) if episode.environment == environment]
-            kept.update(own[len(own) - round(len(own) * held_out) :])
-        kept = kept or {len(self.all) - 1}
+        kept = last_of_each([episode.environment for episode in self.all], held_out)
         return [i for i in range(len(self.all)) if i not in kept], sorted(kept)
 
     def random_frames(self, generator: np.random.Generator, count: int, among: list[int]) -> Tensor:

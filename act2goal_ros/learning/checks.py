@@ -146,3 +146,12 @@ def _allow_files(folder: Path, needed: int) -> None:
     if needed > hard != resource.RLIM_INFINITY:
         raise DatasetError(f"{folder} needs {needed} open files, this process may have {hard} (ulimit -Hn)")
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+
+
+def last_of_each(environments: Sequence[str], share: float) -> set[int]:
+    """Indices of the last share of each environment's episodes; at least one in all."""
+    kept: set[int] = set()
+    for environment in set(environments):
+        own = [i for i, name in enumerate(environments) if name == environment]
+        kept.update(own[len(own) - round(len(own) * share) :])
+    return kept or {len(environments) - 1}

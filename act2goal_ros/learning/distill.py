@@ -23,8 +23,7 @@ class Student(System):
         self._teacher = (teacher.eval().requires_grad_(False),)  # not a part of this module
         expert = self.expert
         seeing = (self.autoencoder, self.world, self.distance, expert.live, expert.plan_norm, expert.plan_key_value, expert.state,
-                  expert.thing, expert.reader, expert.foreseen, expert.agenda,
-                  expert.object_head, expert.target_head, expert.spotter)  # fmt: skip
+                  expert.thing, expert.reader, expert.foreseen, expert.agenda, expert.spotter)  # fmt: skip
         for part in seeing:
             part.requires_grad_(False)
         for embedding in (expert.spot, expert.kind):

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from act2goal_ros.learning.checks import load_episodes
+from act2goal_ros.learning.checks import last_of_each, load_episodes
 from act2goal_ros.learning.dataset import Episode
 from act2goal_ros.learning.localiser import Projection, centroid, errors
 from act2goal_ros.model.config import ModelConfig
@@ -50,13 +50,13 @@ class Plan:
 
 
 def held_out(folder: Path, share: float, config: ModelConfig) -> tuple[list[Episode], list[Episode]]:
-    """The other usable episodes of a data set, and the last `share` of them, as training leaves them out (batches.Episodes.split).
+    """The other usable episodes of a data set, and the last `share` of each environment's, as training leaves them out (batches.py).
 
     DatasetError where there are none.
     """
     found = [episode for shard in load_episodes(folder, config).by_shard for episode in shard]
-    count = min(max(1, round(len(found) * share)), len(found))
-    return found[:-count], found[-count:]
+    kept = last_of_each([episode.environment for episode in found], share)
+    return [e for i, e in enumerate(found) if i not in kept], [found[i] for i in sorted(kept)]
 
 
 def plans(imagination: Imagination, make: MakePlan, episodes: Sequence[Episode], each: int, step: float) -> list[Plan]:

@@ -132,8 +132,6 @@ class ActionExpert(nn.Module):
         self.kinematics = ForwardKinematics()
         proprioception = 3 * config.joints + 1 + 9 + 2 * POINTS + 2  # with the tool's position, two of its axes, the picture's shift
         self.state = Mlp(proprioception, 2 * width, 4 * width)
-        self.object_head = nn.Linear(width, 3)
-        self.target_head = nn.Linear(width, 3)
         self.reach = Mlp(SPOT_FEATURES, width, 2 * width)
         self.carry = Mlp(SPOT_FEATURES + 3, width, 2 * width)
         self.thing = nn.Linear(2 + 2 * config.live_width, width)
@@ -205,14 +203,13 @@ class ActionExpert(nn.Module):
         shift = self.shift(live, chain.tool)
         things, agenda, courses = self._things(live, shift, read, frame_mask, frame_times)
         live = live._replace(points=live.points - shift.repeat(1, POINTS))
-        own, guess = self._own_tokens(live, shift, chain, joints, velocities, gripper)
-        guesses = torch.stack([guess, self.target_head(plan[1][:, blocks - 1, -1].mean(1))], 1)
+        own = self._own_tokens(live, shift, chain, joints, velocities, gripper)
         hidden, goal_mask = (1.0 - frame_mask).repeat_interleave(self.config.tokens, 1), frame_mask[:, -1:]
         present = torch.cat([live.tokens, things, agenda, own], 1)
         mask = _mask(hidden, torch.zeros_like(present[..., 0]))
         planned = (part[:, blocks:].flatten(2, 3) for part in (keys, values))
-        answers, moved, choice = self.spotter(*planned, mask, present, things, courses, chosen)
-        found, target = (OBJECT_SCALE * (guesses + moved) + self.workspace).unbind(1)
+        answers, places, choice = self.spotter(*planned, mask, present, things, courses, chosen)
+        found, target = (OBJECT_SCALE * places + self.workspace).unbind(1)
         ways = self._ways(chain, found.detach(), target.detach())
         tokens = torch.cat([present, ways[:, :2], ways[:, 2:] * goal_mask.unsqueeze(-1), answers], 1)
         unseen = torch.zeros_like(tokens[..., 0])
@@ -284,13 +281,12 @@ class ActionExpert(nn.Module):
 
     def _own_tokens(
         self, live: LiveTokens, shift: Tensor, chain: Chain, joints: Tensor, velocities: Tensor, gripper: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Tokens of the arm's own state (B, 4, W), and a first guess of where the object is, (B, 3) in units of OBJECT_SCALE."""
+    ) -> Tensor:
+        """Tokens (B, 4, W) of the arm's own state."""
         axes = [chain.axes[..., 2], chain.axes[..., 0]]  # approach, across
         moving = velocities / self.velocity_scale
         state = torch.cat([joints.sin(), joints.cos(), moving, gripper, 3 * chain.tool, *axes, live.points, 4 * shift], -1)
-        tokens = self.state(state).unflatten(-1, (4, -1))
-        return tokens, self.object_head(tokens.mean(1))
+        return self.state(state).unflatten(-1, (4, -1))
 
     def _spots(self, chain: Chain, found: Tensor, target: Tensor) -> Tensor:
         """(B, 2, SPOT_FEATURES): the ways from the tool to object and target, and the joint motions to there and above."""

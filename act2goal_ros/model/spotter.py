@@ -40,6 +40,7 @@ class Spotter(nn.Module):
         self.questions = nn.Parameter(0.5 * torch.randn(1, 2, config.expert_width))
         self.layers = nn.ModuleList(SpotterLayer(config) for _ in range(config.spotter_layers))
         self.choice = nn.Linear(config.expert_width, config.keypoints)
+        self.course = Mlp(4, config.expert_width, 6)
         self.settle = Mlp(2 * config.expert_width + 4, 2 * config.expert_width, config.expert_width)
         nn.init.zeros_(cast(nn.Linear, self.settle[-1]).weight)
         self.position = nn.Linear(config.expert_width, 3)
@@ -53,8 +54,8 @@ class Spotter(nn.Module):
         ways (B, K, 4): where in the picture each is now, and at the plan's end; chosen (B, K): 1 for the thing that is handled, where
         a teacher says it. Else it is the likeliest, never a mean of several.
 
-        Returns answers (B, 2, W), corrections of where object and target are, (B, 2, 3) in units of OBJECT_SCALE, and logits (B, K) of
-        which kind of thing the object is.
+        Returns answers (B, 2, W); where object and target are, (B, 2, 3) in units of OBJECT_SCALE from the middle of the workspace: mostly
+        what the thing's course in the picture says, so that it is one thing's; and logits (B, K) of which kind of thing the object is.
         """
         x = self.questions.expand(len(known), -1, -1)
         for i, layer in enumerate(self.layers):
@@ -65,4 +66,5 @@ class Spotter(nn.Module):
             weights = torch.where(chosen.sum(-1, keepdim=True) > 0, chosen, weights)
         handled = weights.unsqueeze(1) @ torch.cat([things, ways], -1)
         x = x + self.settle(torch.cat([x, handled.expand(-1, 2, -1)], -1))
-        return x, self.position(x), logits
+        course = self.course(handled[:, 0, -ways.shape[-1] :]).unflatten(-1, (2, 3))
+        return x, course + self.position(x), logits
