@@ -1,10 +1,11 @@
-"""`act2goal docs`: writes the tables of parameters and interfaces in docs/ from the code, or checks them."""
+"""`act2goal docs`: writes the tables of parameters, interfaces and commands in docs/ from the code, or checks them."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from act2goal_ros.nodes.parameters import Spec
 
 NODES = ("camera", "goal", "imagination", "msth", "policy", "rollouts", "supervisor", "simulated_arm")
-PARAMETERS, INTERFACES = "parameters.md", "topics.md"
+PARAMETERS, INTERFACES, COMMANDS = "parameters.md", "topics.md", "cli.md"
 COLUMNS = ("parameter", "type", "default", "unit", "allowed", "live", "meaning")
 NOTE = "<!-- Written by `act2goal docs`; do not edit. -->\n"
 
@@ -25,7 +26,7 @@ NOTE = "<!-- Written by `act2goal docs`; do not edit. -->\n"
 @click.command(short_help="Write or check the generated tables in docs/.")
 @click.option("--check", is_flag=True, help="Change nothing; end with 1 where a file is not up to date.")
 def command(check: bool) -> None:
-    """Write docs/parameters.md and docs/topics.md from the parameter schemas and the list of interfaces."""
+    """Write docs/parameters.md, docs/topics.md and docs/cli.md from the parameter schemas, the list of interfaces and the commands."""
     folder = paths.share() / "docs"
     stale = [name for name, text in pages().items() if not _is(folder / name, text)]
     for name in stale:
@@ -39,7 +40,7 @@ def command(check: bool) -> None:
 
 def pages() -> dict[str, str]:
     """The generated files by name."""
-    return {PARAMETERS: parameters_page(), INTERFACES: interfaces_page()}
+    return {PARAMETERS: parameters_page(), INTERFACES: interfaces_page(), COMMANDS: commands_page()}
 
 
 def schema_of(node: str) -> type[Any]:
@@ -97,6 +98,37 @@ def interfaces_page() -> str:
         head = ("name", "type", *(["QoS"] if with_qos else []), first, second, "meaning")
         text += f"\n## {title}\n\n" + _table(head, [_row(row, with_qos) for row in rows])
     return text
+
+
+def commands_page() -> str:
+    """docs/cli.md."""
+    from act2goal_ros.cli.main import main
+
+    text = f"{NOTE}# Commands\n\n`./act2goal …` in a checkout, `act2goal …` where the package is installed. Every command has `--help`.\n"
+    with click.Context(main, info_name="act2goal") as context:
+        return text + "".join(_commands(main, context))
+
+
+def _commands(group: click.Group, context: click.Context) -> Iterator[str]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        with click.Context(command, info_name=name, parent=context) as inner:
+            if isinstance(command, click.Group):
+                if command.params:
+                    yield _command(command, inner)
+                yield from _commands(command, inner)
+            else:
+                yield _command(command, inner)
+
+
+def _command(command: click.Command, context: click.Context) -> str:
+    """A section: usage, what it does, its options."""
+    pieces = " ".join(command.collect_usage_pieces(context))
+    text = f"\n## {context.command_path}\n\n`{context.command_path} {pieces}`\n\n{inspect.cleandoc(command.help or '')}\n"
+    records = [record for parameter in command.params if (record := parameter.get_help_record(context))]
+    rows = [(f"`{names}`".replace("|", "\\|"), said.replace("|", "\\|")) for names, said in records if said and names != "-h, --help"]
+    return text + ("\n" + _table(("option", "meaning"), rows) if rows else "")
 
 
 def _row(interface: Interface, with_qos: bool) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ def show(rollout: str | None, root: Path) -> None:
 
 @command.command()
 @ROOT
-@click.option("--time-to-goal", multiple=True, type=float, default=(0.5,), help="s, at most; several: a row each.")
+@click.option("--time-to-goal", multiple=True, type=float, default=(1.2,), show_default=True, help="s, at most; several: a row each.")
 @click.option("--progress", default=0.0, show_default=True, help="0 .. 1, at least.")
 @click.option("--goal-distance", default=float("inf"), show_default=True, help="RMS of the latents, at most.")
 @click.option("--speed", default=0.05, show_default=True, help="rad/s of the fastest joint, at most.")

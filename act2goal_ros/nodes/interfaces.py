@@ -202,6 +202,14 @@ SERVICES = (
         ("supervisor",),
         "lifecycle of every node",
     ),
+    Interface(
+        f"{CONTROLLER}/get_parameters",
+        "rcl_interfaces/srv/GetParameters",
+        "",
+        (_ARM,),
+        ("policy",),
+        "how the controller replaces a running trajectory; not asked where the robot's file says it",
+    ),
 )
 
 ACTIONS = (
@@ -220,5 +228,13 @@ ACTIONS = (
         (_ARM,),
         ("policy",),
         "the controller's action; the policy uses it with command_interface `action`, else the topic",
+    ),
+    Interface(
+        "<gripper>/gripper_cmd",
+        "control_msgs/action/GripperCommand",
+        "",
+        (),
+        ("policy",),
+        "or ParallelGripperCommand; where the robot's gripper has such an interface",
     ),
 )
