@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.expert import LiveTokens
+from act2goal_ros.model.reader import PlanReader
 
 SPREAD = 0.6  # standard deviation of a label, in places
 HANDLED, APART = 0.25, 0.06  # of the picture's half width: how near to the object its key point is, and how much nearer than others
@@ -25,10 +26,15 @@ class KeypointReaders(nn.Module):
         self.block = max(config.blocks // 2 - 1, 0)
         self.middle = nn.Linear(config.world_width, 3 * config.keypoints)
 
-    def loss(self, features: Tensor, last: nn.Module, keypoints: Tensor, rows: int) -> Tensor:
-        """Of features (B, L, F, T, W), T = rows · columns, the last block's map, and the frames' key points (B, F, K, 3)."""
-        found = (self.middle(features[:, self.block]), last(features[:, -1]))
-        return torch.stack([_reading_loss(part, keypoints, rows) for part in found]).mean()
+    def loss(self, features: Tensor, last: PlanReader, keypoints: Tensor, rows: int) -> Tensor:
+        """Of features (B, L, F, T, W), T = rows · columns, the last block's reader, and the frames' key points (B, F, K, 3)."""
+        found = (self.middle(features[:, self.block]), last.map(features[:, -1]))
+        maps = torch.stack([_reading_loss(part, keypoints, rows) for part in found]).mean()
+        kinds, (columns, live_rows) = keypoints.shape[2], last.live_size
+        points = last(features[:, -1])[..., : 2 * kinds].unflatten(-1, (2, kinds)).transpose(-1, -2)
+        _, seen = _known(keypoints)
+        off = (points - _places(keypoints, int(live_rows), int(columns))).abs().sum(-1)
+        return maps + 2 * (seen * off).sum() / seen.sum().clamp(min=1.0)
 
 
 def _reading_loss(found: Tensor, keypoints: Tensor, rows: int) -> Tensor:

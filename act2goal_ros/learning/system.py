@@ -79,7 +79,7 @@ class System(nn.Module):
     def _imagined_loss(self, features: Tensor, keypoints: Tensor) -> Tensor:
         """Of the key points (B, frames, K, 3) in the features (B, L, F, T, W); a latent frame shows the last that it stands for."""
         last = [last for _, last in self.config.latent_frames]
-        return self.readers.loss(features, self.expert.reader.map, keypoints[:, last], self.config.latent_shape[1] // self.config.patch)
+        return self.readers.loss(features, self.expert.reader, keypoints[:, last], self.config.latent_shape[1] // self.config.patch)
 
     def _action_loss(
         self, batch: Batch, features: Tensor, level: Tensor, views: int, chosen: Tensor
