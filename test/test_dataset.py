@@ -79,6 +79,12 @@ def test_a_half_written_shard_does_not_count(tmp_path: Path) -> None:
     assert shards(tmp_path) == [tmp_path / "00000"]
 
 
+def test_a_shard_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no episode to write, at least 1 is needed"):
+        write_shard(tmp_path / "00000", [])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_shards_is_an_error_that_counts(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="0 found, at least 1 needed"):
         shards(tmp_path)

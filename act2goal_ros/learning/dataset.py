@@ -85,8 +85,11 @@ class Episode:
 def write_shard(folder: Path, episodes: Sequence[Episode]) -> None:
     """Writes the episodes as one shard; the folder appears complete or not at all.
 
-    Raises DatasetError with the bytes needed and free when the disk has no room or refuses, and leaves nothing behind.
+    Raises DatasetError where there is no episode, and with the bytes needed and free when the disk has no room or refuses; it leaves
+    nothing behind.
     """
+    if not episodes:
+        raise DatasetError(f"shard {folder}: no episode to write, at least 1 is needed")
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
