@@ -32,9 +32,9 @@ SLACK = 0.1  # s: the sweep may still be settling, on a busy machine above all
 class Bench:
     """A probe around world and policy."""
 
-    def __init__(self, domain: int, mode_file: Path, policy: subprocess.Popen[str]) -> None:
+    def __init__(self, domain: int, mode_file: Path, world: subprocess.Popen[str], policy: subprocess.Popen[str]) -> None:
         self.probe = probe = Probe(domain)
-        self.policy = policy
+        self.world, self.policy = world, policy
         self.mode_file = mode_file
         self.marked = 0
         self.states = probe.listen(JointTrajectoryControllerState, ROBOT.controller.state_topic, qos.COMMAND)
@@ -64,6 +64,7 @@ class Bench:
 
     def wait_running(self) -> None:
         """Until the policy drives and the arm sweeps at its full speed."""
+        assert self.world.poll() is None, f"the fake world ended with exit code {self.world.returncode}"
         wait_for(lambda: self.last.state == ControlStatus.RUNNING and self.speed() > 0.9 * SPEED, 12.0,
                  lambda: f"motion; {self.last.state} {self.last.stop_detail}, {len(self.status)} statuses")  # fmt: skip
         self.away_from_turn()
@@ -122,16 +123,33 @@ def bench(tmp_path: Path, mode: str = "desired_state", clock: bool = False, **po
     domain, mode_file = new_domain(), tmp_path / "mode"
     environment = {"FAKE_MODE": str(mode_file), "OMP_NUM_THREADS": "1"}
     with (
-        running("nodes_under_test.world", domain, tmp_path / "world.log", {"mode": mode, "clock": clock}, environment),
-        running("fake_policy", domain, tmp_path / "policy.log", {"use_sim_time": clock, **policy}, environment) as process,
+        running("nodes_under_test.world", domain, tmp_path / "world.log", {"mode": mode, "clock": clock}, environment) as world,
+        running("fake_policy", domain, tmp_path / "policy.log", {"use_sim_time": clock, **policy}, environment) as node,
     ):
-        found = Bench(domain, mode_file, process)
+        found = Bench(domain, mode_file, world, node)
         try:
             found.wait_ready()
             yield found
         finally:
             found.probe.close()
-            print((tmp_path / "policy.log").read_text()[-3000:])
+            for name in ("world", "policy"):
+                print(f"{name}.log:", (tmp_path / f"{name}.log").read_text()[-3000:])
+
+
+@contextlib.contextmanager
+def shared_benches(folder: Path, **policy: Any) -> Iterator[Callable[[], Bench]]:
+    """What returns a bench with a goal for many tests: the same one as long as both of its processes live."""
+    found: list[Bench] = []
+    with contextlib.ExitStack() as stack:
+
+        def get() -> Bench:
+            if not found or any(process.poll() is not None for process in (found[-1].world, found[-1].policy)):
+                stack.close()
+                found.append(stack.enter_context(bench(folder, **policy)))
+                found[-1].goal("g1")
+            return found[-1]
+
+        yield get
 
 
 def inject(b: Bench, fault: str) -> float:

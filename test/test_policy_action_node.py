@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from act2goal_msgs.msg import ControlStatus
 from builtin_interfaces.msg import Duration
 from fake_policy import sweep
-from policy_bench import LEAST_STOP, LIMITS, ROBOT, SLACK, Bench, bench, check_speed_scaling, check_stop
+from policy_bench import LEAST_STOP, LIMITS, ROBOT, SLACK, Bench, bench, check_speed_scaling, check_stop, shared_benches
 from ros_tools import wait_for
 from std_msgs.msg import Bool, String
 from trajectory_msgs.msg import JointTrajectory
@@ -39,11 +39,15 @@ def robot_file(folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def benches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Bench]]:
     folder = tmp_path_factory.mktemp("action")
-    with bench(folder, command_interface="action", robot=robot_file(folder)) as found:
-        found.goal("g1")
-        yield found
+    with shared_benches(folder, command_interface="action", robot=robot_file(folder)) as get:
+        yield get
+
+
+@pytest.fixture
+def shared(benches: Callable[[], Bench]) -> Bench:
+    return benches()
 
 
 def counts(b: Bench) -> dict[str, int]:

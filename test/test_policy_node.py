@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from act2goal_msgs.msg import Adapter, ControlStatus, Goal, NodeStatus, Stop, StopReason
 from fake_policy import HASH, SPEED
-from policy_bench import LEAST_STOP, ROBOT, SLACK, Bench, bench, check_speed_scaling, check_stop, inject
+from policy_bench import LEAST_STOP, ROBOT, SLACK, Bench, bench, check_speed_scaling, check_stop, inject, shared_benches
 from ros_tools import Probe, new_domain, running, wait_for
 from safetensors.numpy import save_file
 from std_msgs.msg import Bool, String
@@ -29,10 +29,14 @@ from act2goal_ros.serving.reference import FILE as REFERENCE
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    with bench(tmp_path_factory.mktemp("policy")) as found:
-        found.goal("g1")
-        yield found
+def benches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Bench]]:
+    with shared_benches(tmp_path_factory.mktemp("policy")) as get:
+        yield get
+
+
+@pytest.fixture
+def shared(benches: Callable[[], Bench]) -> Bench:
+    return benches()
 
 
 FAULTS = [

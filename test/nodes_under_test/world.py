@@ -69,6 +69,7 @@ class World(ManagedNode[WorldParameters]):
         self.q, self.v = sweep(np.array([time.time() + 1.0]))[0], np.zeros(len(NAMES))
         self.controller.activate(self.now(), self.q)
         self.trouble, self.goal_id, self.ticks, self.plans = "", "", 0, 0
+        self.unanswered: list[object] = []
         self.live = Live(self)
         self.server = self.own(ControllerServer(self, ROBOT.controller.name, self.live))
         make = self.create_publisher
@@ -93,17 +94,27 @@ class World(ManagedNode[WorldParameters]):
 
     def on_fault(self, message: String) -> None:
         if self.trouble == "mute":
-            self.executor.add_node(self.server)
+            self.answer()
         self.trouble = message.data
         if message.data == "clock_back":
             self.behind += 5.0
-        if message.data == "mute":  # the controller's node takes nothing and answers nothing
-            self.executor.remove_node(self.server)
+        if message.data == "mute":
+            self.server._action._execute_goal_request = self.put_aside
         if message.data == "gone":
             self.server._pursued.clear()
             self.server._action.destroy()
         self.live.running = message.data != "off"
         self.controller.speed_scaling = {"paused": 0.0, "slowed": 0.5}.get(message.data, 1.0)
+
+    async def put_aside(self, request: object) -> None:
+        """Takes a goal and answers nothing."""
+        self.unanswered.append(request)
+
+    def answer(self) -> None:
+        """Late, but in order."""
+        del self.server._action._execute_goal_request
+        while self.unanswered:
+            self.executor.create_task(self.server._action._execute_goal_request, self.unanswered.pop(0))
 
     def tick(self) -> None:
         now = self.now()
