@@ -73,7 +73,7 @@ class FakeBundle:
     """The part of a ModelBundle that the policy node uses."""
 
     name, hash, image_size, step, joint_names = "fake", HASH, (32, 32), 0.05, JOINTS
-    config = SimpleNamespace(prefix_steps=4, most_given=8, frames=FRAMES, blocks=1, latent_size=4, patch=2, world_width=4, joints=6,
+    config = SimpleNamespace(prefix_steps=4, most_given=8, frames=FRAMES, served_features=(1, FRAMES, 4, 4), joints=6,
                              lora_rank=2, lora_layers={"blocks.0.out": (4, 4)})  # fmt: skip
 
     def policy(self, backend="auto", threads=1):

@@ -149,7 +149,7 @@ def test_a_corrupted_plan_is_corrupted_as_said() -> None:
 
     imagination = ModelBundle.load(MODEL).imagination()
     c = imagination.config
-    live, goal = np.random.default_rng(0).normal(size=(2, c.latent_channels, c.latent_size, c.latent_size)).astype(np.float32)
+    live, goal = np.random.default_rng(0).normal(size=(2, *c.served_latent)).astype(np.float32)
     plain = imagination.imagine(live, goal, 5)
     for kind, stays in ((Shuffled, False), (ShuffledWay, True)):
         planner = kind(imagination)

@@ -74,26 +74,53 @@ def test_key_points_are_read_from_features_that_show_them() -> None:
     near = torch.exp(-away.square().sum(-1, keepdim=True)) * labels[..., 2:].unsqueeze(2)
     told = torch.cat([near, near * away, away, labels[..., 2:].unsqueeze(2).expand_as(near)], -1).flatten(3)
     features = torch.nn.functional.pad(told, (0, 48 - told.shape[-1])).unsqueeze(1).expand(-1, 2, -1, -1, -1)
+    nothing = torch.zeros(64, 2, 12)  # of either picture
 
     def trained(given: torch.Tensor) -> float:
         optimizer = torch.optim.Adam([*readers.parameters(), *reader.parameters()], lr=0.05)
         for _ in range(150):
             optimizer.zero_grad()
-            loss = readers.loss(given, reader, labels, rows)
+            loss = readers.loss(given, reader, nothing, labels, rows)
             loss.backward()
             optimizer.step()
         return loss.item()
 
     blind = trained(torch.zeros_like(features))
     assert trained(features) < 0.5 * blind
-    assert readers.loss(features, reader, torch.full_like(labels, float("nan")), rows) == 0
-    points, there = reader(features[:, -1]).detach().unflatten(-1, (3, 4)).split([2, 1], -2)
+    assert readers.loss(features, reader, nothing, torch.full_like(labels, float("nan")), rows) == 0
+    points, there = reader(features[:, -1], nothing).detach().unflatten(-1, (3, 4)).split([2, 1], -2)
     live = config.camera_size // 8
     expected = 2 * (labels[..., :2] * live - 0.5) / (live - 1) - 1
     seen = labels[..., 2] > 0.5
     off = (points.transpose(-1, -2) - expected).abs().amax(-1)[seen]
     assert off.median() < 0.06, "of 2, the width of the picture"
     assert there.squeeze(-2)[seen].mean() > there.squeeze(-2)[~seen].mean() + 0.3
+
+
+def test_where_a_resting_thing_is_comes_from_the_picture_that_shows_it_best() -> None:
+    """Features tell roughly where the thing is; the frame is like the start before it is moved, like the goal after."""
+    torch.manual_seed(0)
+    config = replace(SMALL, world_width=8, keypoints=1, latent_size=8, patch=2)
+    reader, live = PlanReader(config), 15
+    start, end = (2 * torch.rand(256, 2) - 1 for _ in range(2))
+    true = torch.stack([start, end], 1)  # (B, F, 2)
+    known = torch.cat([true, torch.ones(256, 2, 1)], -1)
+    rough = ((true + 0.1 * torch.randn_like(true) + 1) / 2 * live + 0.5) / 4  # tokens from the corner, of 4 · 4
+    features = (rough.unsqueeze(2) - reader.middles[:, 0]) / 4
+    features = torch.nn.functional.pad(features, (0, 6), value=1.0)  # (B, F, T, 8)
+    optimizer = torch.optim.Adam(reader.parameters(), lr=0.02)
+
+    def off(seen: torch.Tensor) -> torch.Tensor:
+        return (reader(features, seen)[..., :2] - true).abs().sum(-1)
+
+    for _ in range(300):
+        optimizer.zero_grad()
+        (off(known).mean() + off(torch.zeros_like(known)).mean()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        assert off(known).median() < 0.25 * off(torch.zeros_like(known)).median()
+        unsure = torch.cat([known[..., :2] + 1.0, 0 * known[..., 2:]], -1)
+        torch.testing.assert_close(reader(features, unsure), reader(features, torch.zeros_like(known)), atol=0.02, rtol=0)
 
 
 def test_the_thing_that_is_handled_is_the_nearest_to_where_it_is_seen_by_this_camera() -> None:

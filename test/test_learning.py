@@ -63,7 +63,7 @@ def test_what_is_hidden_of_a_plan_does_not_matter(episodes: Episodes, system: Sy
 
     def actions(shift: float, mask: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(3)
-        features = torch.randn(1, SMALL.blocks, SMALL.frames, SMALL.tokens, SMALL.world_width)
+        features = torch.randn(1, *replace(SMALL, located=True).served_features)
         features[:, :, -2:] += shift * torch.randn_like(features[:, :, -2:])
         state = (batch.joints[:1], batch.velocities[:1], batch.gripper[:1])
         context = expert.context(expert.plan_keys(features), mask, batch.frame_times[:1], live, *state)
@@ -260,6 +260,26 @@ def test_served_plan_and_chunk(folder: Path) -> None:
     assert bundle.time_to_goal(live, goal) == pytest.approx(plan.time_to_goal)
 
 
+def test_a_served_plan_says_where_things_are(folder: Path, system: System) -> None:
+    """As torch computes it, in its latents and in its features, of pictures that are larger than the autoencoder's."""
+    imagination = ModelBundle.load(folder).imagination()
+    images = np.random.default_rng(0).integers(0, 255, (2, 128, 128, 3), np.uint8)
+    live, goal = (imagination.encode(image) for image in images)
+    plan = imagination.imagine(live, goal, seed=1)
+    count = 3 * SMALL.keypoints
+    told = plan.features[-1].reshape(SMALL.frames, -1)[:, :count]
+    np.testing.assert_allclose(plan.latents[:, -1].reshape(SMALL.frames, -1)[:, :count], told, atol=1e-5)
+    latents = torch.from_numpy(np.stack([live, goal])[:, None, :-1])
+    steps = torch.from_numpy(plan.offsets / SMALL.step).float()[None]
+    with torch.no_grad():
+        noise = torch.from_numpy(imagination.noise(1)[None, :, :-1])
+        _, features = system.world(noise, latents[0], latents[1], steps, torch.ones(1))
+        shown = torch.from_numpy(images).permute(0, 3, 1, 2).float()[None] / 255
+        known = system.expert.live.located(shown[0])[None]
+        expected = system.expert.foresee(features, known)[0, -1].flatten(1)[:, :count]
+    np.testing.assert_allclose(told, expected.numpy(), atol=1e-3)
+
+
 def test_noise_level_as_an_input(system: System, tmp_path: Path) -> None:
     """With one step it is what is served; with more, frames that are denoised on; the tick is told the level."""
     from act2goal_ros.learning.levels import Denoiser, policy_at
@@ -272,7 +292,7 @@ def test_noise_level_as_an_input(system: System, tmp_path: Path) -> None:
     assert {"imagine_level", "tick_level"} < set(differences)
     bundle, denoiser = ModelBundle.load(tmp_path), Denoiser.load(tmp_path)
     imagination = bundle.imagination()
-    live, goal = np.random.default_rng(0).normal(size=(2, 8, 8, 8)).astype(np.float32)
+    live, goal = np.random.default_rng(0).normal(size=(2, *imagination.config.served_latent)).astype(np.float32)
     served = imagination.imagine(live, goal, 7)
     plans = [make_planner("denoised", imagination, denoiser, steps).plan(live, goal, 7) for steps in (1, 3)]
     np.testing.assert_allclose(plans[0].features, served.features, atol=1e-4)
@@ -342,8 +362,8 @@ def test_a_missing_file_a_foreign_robot_and_a_newer_format(folder: Path, tmp_pat
 
 def test_a_wrong_shape_is_named(folder: Path) -> None:
     runner = make_runner(folder / "distance.onnx")
-    with pytest.raises(ValueError, match=r"'current' has shape \(1, 8, 4, 8\), the network takes \(1, 8, 8, 8\)"):
-        runner({"current": np.zeros((1, 8, 4, 8), np.float32), "goal": np.zeros((1, 8, 8, 8), np.float32)})
+    with pytest.raises(ValueError, match=r"'current' has shape \(1, 9, 4, 8\), the network takes \(1, 9, 8, 8\)"):
+        runner({"current": np.zeros((1, 9, 4, 8), np.float32), "goal": np.zeros((1, 9, 8, 8), np.float32)})
 
 
 def test_flange_of_the_ur5e_at_zero() -> None:

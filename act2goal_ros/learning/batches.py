@@ -37,6 +37,7 @@ class Batch:
     future: Tensor  # (B, F, C, H, W)
     offsets: Tensor  # (B, F)
     arrival: Tensor  # (B,) steps to the goal
+    shown: Tensor  # (B, 2, 3, 128, 128) 0 .. 1, of current and goal
     pictures: Tensor  # (B V, 3, 128, 128) 0 .. 1
     live: Tensor  # (B V, C, H, W) latents
     live_arrival: Tensor  # (B V,)
@@ -127,8 +128,9 @@ class Sampler:
         self._generator = generator or self._generator
         chosen = np.searchsorted(self._probability, self._generator.random(plans))
         rows = [self._plan(*self._starts[i]) for i in np.minimum(chosen, len(self._starts) - 1)]
-        return Batch(**{f.name: torch.from_numpy(np.concatenate([row[f.name] for row in rows])) for f in fields(Batch)
-                        if f.name != "pictures"}, pictures=to_tensor(np.concatenate([row["pictures"] for row in rows])))
+        arrays = {f.name: np.concatenate([row[f.name] for row in rows]) for f in fields(Batch)}
+        pictures = {"pictures": to_tensor(arrays.pop("pictures")), "shown": to_tensor(arrays.pop("shown")).unflatten(0, (-1, 2))}
+        return Batch(**{name: torch.from_numpy(array) for name, array in arrays.items()}, **pictures)
 
     def _plan(self, index: int, start: int) -> dict[str, np.ndarray]:
         c, generator = self._config, self._generator
@@ -148,7 +150,8 @@ class Sampler:
             "arrival": np.array([max(arrived - start, 0)], np.float32),
         }
         plan = {name: np.asarray(value, np.float32) for name, value in plan.items()}
-        return plan | {name: np.concatenate([live[name] for live in lives]) for name in lives[0]}
+        shown = episode.frames[[start // episode.stride, goal // episode.stride]]
+        return plan | {"shown": shown} | {name: np.concatenate([live[name] for live in lives]) for name in lives[0]}
 
     def _keypoints(self, episode: Episode, frames: np.ndarray) -> np.ndarray:
         """(len(frames), K, 3), NaN where there are no labels."""

@@ -35,6 +35,7 @@ class Student(System):
         with torch.no_grad():
             noise, level = torch.randn_like(batch.future), torch.ones(len(batch.goal))
             _, features = self.world(noise, batch.current, batch.goal, batch.offsets, level)
+            features = self.expert.foresee(features, self.located(batch))
             keys, values = (part.repeat_interleave(views, 0) for part in self.expert.plan_keys(features))
             live = self.expert.observe(batch.pictures)
             given = teacher.normalise(batch.actions, batch.joints)

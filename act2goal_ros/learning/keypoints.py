@@ -26,12 +26,13 @@ class KeypointReaders(nn.Module):
         self.block = max(config.blocks // 2 - 1, 0)
         self.middle = nn.Linear(config.world_width, 3 * config.keypoints)
 
-    def loss(self, features: Tensor, last: PlanReader, keypoints: Tensor, rows: int) -> Tensor:
-        """Of features (B, L, F, T, W), T = rows · columns, the last block's reader, and the frames' key points (B, F, K, 3)."""
-        found = (self.middle(features[:, self.block]), last.map(features[:, -1]))
+    def loss(self, features: Tensor, last: PlanReader, known: Tensor, keypoints: Tensor, rows: int) -> Tensor:
+        """Of features (B, L, F, T, W), T = rows · columns, the last block's reader, what it knows of both pictures (B, 2, 3 K), and the
+        frames' key points (B, F, K, 3)."""
+        found = (self.middle(features[:, self.block]), last.map(features[:, -1])[..., : 3 * last.kinds])
         maps = torch.stack([_reading_loss(part, keypoints, rows) for part in found]).mean()
         kinds, (columns, live_rows) = keypoints.shape[2], last.live_size
-        points = last(features[:, -1])[..., : 2 * kinds].unflatten(-1, (2, kinds)).transpose(-1, -2)
+        points = last(features[:, -1], known)[..., : 2 * kinds].unflatten(-1, (2, kinds)).transpose(-1, -2)
         _, seen = _known(keypoints)
         off = (points - _places(keypoints, int(live_rows), int(columns))).abs().sum(-1)
         return maps + 2 * (seen * off).sum() / seen.sum().clamp(min=1.0)

@@ -126,6 +126,7 @@ def _batch(config: ModelConfig, plans: int) -> Batch:
         "future": (plans, frames, *known),
         "offsets": (plans, config.frames),
         "arrival": (plans,),
+        "shown": (plans, 2, *seen),
         "pictures": (live, *seen),
         "live": (live, *known),
         "live_arrival": (live,),

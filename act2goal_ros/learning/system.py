@@ -47,12 +47,14 @@ class System(nn.Module):
         mix = level.view(-1, 1, 1, 1, 1)
         noisy = mix * noise + (1 - mix) * batch.future
         velocity, features = self.world(noisy, batch.current, batch.goal, batch.offsets, level)
+        known = self.located(batch)
         moved = (batch.future - batch.current.unsqueeze(1)).abs().mean(2, keepdim=True)
         weight = 1 + 4 * moved
         video = (weight * (velocity - (batch.future - noise)).square()).mean() / weight.mean()
         views = len(batch.joints) // len(batch.goal)
         chosen = self._handled(batch)
-        action, context, live = self._action_loss(batch, features, level.repeat_interleave(views), views, chosen)
+        foreseen = self.expert.foresee(features, known)
+        action, context, live = self._action_loss(batch, foreseen, level.repeat_interleave(views), views, chosen)
         arrival = torch.cat([self.distance(batch.current, batch.goal),
                              self.distance(batch.live, batch.goal.repeat_interleave(views, 0))])
         expected = torch.log1p(torch.cat([batch.arrival, batch.live_arrival]))
@@ -63,9 +65,14 @@ class System(nn.Module):
             "cube": 10 * labelled_error(context.found, batch.cube),
             "target": 10 * labelled_error(context.target, batch.target),
             "choice": choice_loss(context.choice, chosen),
-            "imagined": self._imagined_loss(features, batch.keypoints),
+            "imagined": self._imagined_loss(features, known, batch.keypoints),
             "seen": live_loss(live, batch.live_keypoints, self.expert.live.grid, self.config.picture_shape[0] // PLACE),
         }
+
+    def located(self, batch: Batch) -> Tensor:
+        """(B, 2, 3 K): where things are in the pictures of the plans' starts and of their goals."""
+        with torch.no_grad():
+            return self.expert.live.located(batch.shown.flatten(0, 1)).unflatten(0, (-1, 2))
 
     def _handled(self, batch: Batch) -> Tensor:
         """(B V, K): 1 for the thing that is handled, where that and the camera are known."""
@@ -76,10 +83,11 @@ class System(nn.Module):
         rows, columns = (side // PLACE for side in self.config.picture_shape)
         return which_is_handled(handled, gripper, keypoints, rows, columns)
 
-    def _imagined_loss(self, features: Tensor, keypoints: Tensor) -> Tensor:
+    def _imagined_loss(self, features: Tensor, known: Tensor, keypoints: Tensor) -> Tensor:
         """Of the key points (B, frames, K, 3) in the features (B, L, F, T, W); a latent frame shows the last that it stands for."""
         last = [last for _, last in self.config.latent_frames]
-        return self.readers.loss(features, self.expert.reader, keypoints[:, last], self.config.latent_shape[1] // self.config.patch)
+        rows = self.config.latent_shape[1] // self.config.patch
+        return self.readers.loss(features, self.expert.reader, known, keypoints[:, last], rows)
 
     def _action_loss(
         self, batch: Batch, features: Tensor, level: Tensor, views: int, chosen: Tensor

@@ -73,12 +73,12 @@ def plans(imagination: Imagination, make: MakePlan, episodes: Sequence[Episode],
 def _plan(imagination: Imagination, make: MakePlan, episode: Episode, start: int, arrived: int, seed: int, step: float) -> Plan:
     size, last = imagination.config.image_size, len(episode) - 1
     pictures = {now: _small(episode.frames[now // episode.stride], size) for now in (start, last)}
-    live, goal = (imagination.encode(pictures[now]) for now in (start, last))
+    live, goal = (imagination.encode(episode.frames[now // episode.stride]) for now in (start, last))
     seconds = max(arrived - start, 0) * step
     plan = make(live, goal, seed, seconds)
     steps = np.minimum(start + np.round(plan.offsets / step), last).astype(int)
     true = [_small(episode.frames[now // episode.stride], size) for now in steps]
-    true_latents = np.stack([imagination.encode(picture) for picture in true])
+    true_latents = np.stack([imagination.encode(episode.frames[now // episode.stride]) for now in steps])
     imagined, rebuilt = imagination.decode(plan.latents), imagination.decode(true_latents)
     frames = [
         Frame(episode.environment, float(plan.offsets[k]), imagined[k], true[k], rebuilt[k], pictures[start], plan.latents[k],

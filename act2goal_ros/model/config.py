@@ -50,6 +50,7 @@ class ModelConfig:
     live_width: int = 24
     keypoints: int = 8  # kinds of things that the live encoder is taught to find, where there are labels
     flow_steps: int = 6
+    located: bool = False  # of a served model: latents have one plane more, and plans' features a layer, of where things are
     prefix_steps: int = 4  # at most so many actions are given in training
     lora_rank: int = 8  # of the adapters that the exported policy takes
     joints: int = 6
@@ -110,6 +111,22 @@ class ModelConfig:
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, height, width) of one latent frame."""
         return self.latent_channels, self.views * self.latent_size, self.latent_size
+
+    @property
+    def encoded_size(self) -> int:
+        """Height and width of the pictures that a served model encodes."""
+        return self.camera_size if self.located else self.image_size
+
+    @property
+    def served_latent(self) -> tuple[int, int, int]:
+        """(C, height, width) of a served model's latents."""
+        channels, height, width = self.latent_shape
+        return channels + self.located, height, width
+
+    @property
+    def served_features(self) -> tuple[int, int, int, int]:
+        """(L, F, T, W) of a served model's plans."""
+        return self.blocks + self.located, self.frames, self.tokens, self.world_width
 
     @property
     def tokens(self) -> int:

@@ -83,6 +83,16 @@ class LiveEncoder(nn.Module):
         tokens = self.out(self.deep(middle)).flatten(2).transpose(1, 2) + self.position
         return LiveTokens(tokens, (weights @ self.grid).flatten(1), things, maps[:, : self.keypoints])
 
+    def located(self, pictures: Tensor) -> Tensor:
+        """Pictures (B, 3, 128, 128) → (B, 3 K): u of each kind of thing, v of each in −1 .. 1, and 1 where it is there."""
+        weights = self.points(self.middle(self.stem(pictures - 0.5)))[:, : self.keypoints].flatten(2).softmax(-1)
+        return torch.cat([(weights @ self.grid).transpose(1, 2).flatten(1), certainty(weights.amax(-1))], -1)
+
+
+def certainty(peaks: Tensor) -> Tensor:
+    """From the peak of a key point's map: 0 where it is not to be seen .. 1."""
+    return ((peaks - FAINT) / (SHARP - FAINT)).clamp(0.0, 1.0)
+
 
 class ExpertBlock(nn.Module):
     """Self-attention over the actions, cross-attention to plan and live tokens, MLP."""
@@ -162,15 +172,22 @@ class ActionExpert(nn.Module):
         self.register_buffer("modulated", torch.tensor(MODULATED).repeat_interleave(width).repeat(config.blocks), persistent=False)
 
     # once per plan
+    def foresee(self, features: Tensor, known: Tensor) -> Tensor:
+        """The world model's features (B, L, F, T, W), and where things are in the pictures it imagined between (B, 2, 3 K), to a plan's
+        features (B, L + 1, F, T, W): the last begin with where things are in each frame, (B, F, 3 K)."""
+        read = self.reader(features[:, -1], known)
+        plane = functional.pad(read, (0, features[0, 0, 0].numel() - read.shape[-1])).unflatten(-1, features.shape[3:])
+        return torch.cat([features, plane.unsqueeze(1)], 1)
+
     def plan_keys(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, L, F, T, W) → keys and values (B, L + S + 1, F, T, E) for the L blocks and, of the last, the S spotter layers;
-        the values behind them begin with where things are in each frame."""
+        """A plan's features (B, L + 1, F, T, W) → keys and values (B, L + S + 1, F, T, E) for the L blocks and, of the last, the S spotter
+        layers; the values behind them begin with where things are in each frame."""
         keys, values = [], []
         for reader, (norm, key_value) in enumerate(zip(self.plan_norm, self.plan_key_value, strict=True)):
             key, value = key_value(norm(features[:, min(reader, self.config.blocks - 1)])).chunk(2, -1)
             keys.append(key)
             values.append(value)
-        read = self.reader(features[:, -1])
+        read = features[:, -1].flatten(2)[..., : 3 * self.config.keypoints]
         keys.append(torch.zeros_like(keys[0]))
         values.append(functional.pad(read, (0, values[0][0, 0].numel() - read.shape[-1])).unflatten(-1, values[0].shape[2:]))
         return torch.stack(keys, 1) + self.spot.unsqueeze(1), torch.stack(values, 1)
@@ -225,8 +242,7 @@ class ActionExpert(nn.Module):
         """
         seen = live.points.unflatten(1, (-1, 2))[:, self.config.keypoints - 1]
         expected, known = self.projected(tool)
-        peak = live.maps[:, -1].softmax(-1).amax(-1, keepdim=True)
-        sure = known * ((peak - FAINT) / (SHARP - FAINT)).clamp(0.0, 1.0)
+        sure = known * certainty(live.maps[:, -1].softmax(-1).amax(-1, keepdim=True))
         shift = (seen - expected).clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
         size = shift.square().sum(-1, keepdim=True)
         return sure * size / (size + UNSURE_SHIFT**2) * shift  # small ones are the key point's own error

@@ -81,8 +81,7 @@ def warm_up(bundle: Any, policy: Any) -> None:
     height, width = bundle.image_size
     frame = policy.observe(np.zeros((height, width, 3), np.uint8))
     frames = config.frames
-    shape = (config.blocks, frames, (config.latent_size // config.patch) ** 2, config.world_width)
-    keys = policy.set_plan(np.zeros(shape, np.float32))
+    keys = policy.set_plan(np.zeros(config.served_features, np.float32))
     proprio = Proprio(np.zeros(config.joints), np.zeros(config.joints), 0.0)
     for _ in range(2):
         policy.act(keys, frame, proprio, np.ones(frames, np.bool_), np.arange(1.0, frames + 1), None)

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from act2goal_ros.learning.system import System
 from act2goal_ros.model import lora
-from act2goal_ros.model.config import ConfigError
+from act2goal_ros.model.config import ConfigError, ModelConfig
 from act2goal_ros.serving import reference
 from act2goal_ros.serving.adapter import lora_inputs
 from act2goal_ros.serving.bundle import FORMAT, MANIFEST, file_hash
@@ -28,31 +30,55 @@ class _Part(nn.Module):
         self.system = system
 
 
+    def plain(self, latents: Tensor) -> Tensor:
+        """The autoencoder's part of latents (…, C + 1, H, W)."""
+        return latents[..., :-1, :, :]
+
+    def with_places(self, latents: Tensor, places: Tensor) -> Tensor:
+        """Latents (…, C, H, W) and where things are (…, 3 K) → (…, C + 1, H, W)."""
+        height, width = latents.shape[-2:]
+        plane = functional.pad(places, (0, height * width - places.shape[-1])).unflatten(-1, (1, height, width))
+        return torch.cat([latents, plane], -3)
+
+    def places(self, latents: Tensor) -> Tensor:
+        """(…, C + 1, H, W) → (…, 3 K)."""
+        return latents[..., -1, :, :].flatten(-2)[..., : 3 * self.system.config.keypoints]
+
+
 class _Encode(_Part):
     def forward(self, pictures: Tensor) -> Tensor:
-        return self.system.autoencoder.encode(pictures)
+        config = self.system.config
+        small = functional.avg_pool2d(pictures, config.camera_size // config.image_size)
+        u, v, sure = self.system.expert.live.located(pictures).chunk(3, -1)
+        there = (sure > 0).to(sure.dtype)  # of what is not there nothing is told
+        return self.with_places(self.system.autoencoder.encode(small), torch.cat([u * there, v * there, sure], -1))
 
 
 class _Decode(_Part):
     def forward(self, latents: Tensor) -> Tensor:
-        return self.system.autoencoder.decode(latents)
+        return self.system.autoencoder.decode(self.plain(latents))
 
 
 class _Distance(_Part):
     def forward(self, current: Tensor, goal: Tensor) -> Tensor:
-        return self.system.distance(current, goal)
-
-
-class _Imagine(_Part):
-    def forward(self, noise: Tensor, current: Tensor, goal: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        velocity, features = self.system.world(noise, current, goal, offsets, torch.ones_like(offsets[:, 0]))
-        return features, noise + velocity
+        return self.system.distance(self.plain(current), self.plain(goal))
 
 
 class _ImagineLevel(_Part):
     def forward(self, noisy: Tensor, current: Tensor, goal: Tensor, offsets: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        velocity, features = self.system.world(noisy, current, goal, offsets, level)
-        return features, velocity
+        """The velocity of the last plane is the one that leads to where things are in the frames."""
+        velocity, features = self.system.world(self.plain(noisy), self.plain(current), self.plain(goal), offsets, level)
+        known = torch.stack([self.places(current), self.places(goal)], 1)
+        features = self.system.expert.foresee(features, known)
+        places = features[:, -1].flatten(2)[..., : known.shape[-1]]
+        clean = self.with_places(self.plain(noisy), places)[..., -1:, :, :]
+        return features, torch.cat([velocity, (clean - noisy[..., -1:, :, :]) / level.view(-1, 1, 1, 1, 1)], -3)
+
+
+class _Imagine(_ImagineLevel):
+    def forward(self, noise: Tensor, current: Tensor, goal: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        features, velocity = super().forward(noise, current, goal, offsets, torch.ones_like(offsets[:, 0]))
+        return features, noise + velocity
 
 
 class _PlanKeys(_Part):
@@ -102,12 +128,12 @@ class _TickLevel(_Tick):
 
 def _networks(system: System, levels: bool = False) -> dict[str, tuple[nn.Module, Sequence[str], Sequence[str], tuple[Tensor, ...]]]:
     """Name → module, input names, output names, example inputs."""
-    c = system.config
-    latent = torch.randn(1, c.latent_channels, c.latent_size, c.latent_size)
+    c = _served(system)
+    latent = torch.randn(1, *c.served_latent)
     frames = torch.randn(1, c.frames, *latent.shape[1:])
     offsets = torch.linspace(8, 80, c.frames).unsqueeze(0)
     rows = c.chunk_steps + c.distal_frames
-    features = torch.randn(1, c.blocks, c.frames, c.tokens, c.world_width)
+    features = torch.randn(1, *c.served_features)
     with torch.no_grad():
         keys, values = system.expert.plan_keys(features)
     tick = {
@@ -124,7 +150,7 @@ def _networks(system: System, levels: bool = False) -> dict[str, tuple[nn.Module
         "row_times": torch.arange(1.0, rows + 1).unsqueeze(0),
     }
     tick |= {name: 0.1 * torch.randn(shape) for name, shape in lora_inputs(c).items()}
-    picture = torch.rand(1, 3, c.image_size, c.image_size)
+    picture = torch.rand(1, 3, c.encoded_size, c.encoded_size)
     networks: dict[str, tuple[nn.Module, Sequence[str], Sequence[str], tuple[Tensor, ...]]] = {
         "encode": (_Encode(system), ["pictures"], ["latents"], (picture,)),
         "decode": (_Decode(system), ["latents"], ["pictures"], (latent.expand(2, -1, -1, -1),)),
@@ -142,6 +168,18 @@ def _networks(system: System, levels: bool = False) -> dict[str, tuple[nn.Module
     return networks
 
 
+def _served(system: System) -> ModelConfig:
+    """ConfigError for what no node serves."""
+    c = replace(system.config, located=True)
+    if c.architecture != "compact" or c.views > 1:
+        raise ConfigError(f"served are networks of architecture 'compact' and of one view, not '{c.architecture}' of {c.views}")
+    if 3 * c.keypoints > c.latent_size**2:
+        raise ConfigError(f"keypoints {c.keypoints} are more than a latent has room for, {c.latent_size**2 // 3}")
+    if c.camera_size % c.image_size:
+        raise ConfigError(f"camera_size {c.camera_size} is not a multiple of image_size {c.image_size}")
+    return c
+
+
 def export(system: System, folder: Path, description: dict[str, Any], levels: bool = False) -> dict[str, float]:
     """Writes the ONNX files, their reference and the manifest; returns each network's difference from torch.
 
@@ -149,9 +187,7 @@ def export(system: System, folder: Path, description: dict[str, Any], levels: bo
     The difference is a share of the outputs' range; BackendError when it is more than `reference.TOLERANCE`, ConfigError
     for what no node serves.
     """
-    if system.config.architecture != "compact" or system.config.views > 1:
-        raise ConfigError(f"served are networks of architecture 'compact' and of one view, not '{system.config.architecture}' "
-                          f"of {system.config.views}")  # fmt: skip
+    _served(system)
     folder.mkdir(parents=True, exist_ok=True)
     system.eval()
     samples = {}
@@ -166,7 +202,7 @@ def export(system: System, folder: Path, description: dict[str, Any], levels: bo
     expected = reference.Reference(folder)
     differences = {name: expected.check(name, OnnxRunner(folder / f"{name}.onnx")) for name in samples}
     files = {path.name: file_hash(path) for path in sorted([*folder.glob("*.onnx"), folder / reference.FILE])}
-    manifest = {"format": FORMAT, **description, "config": system.config.to_dict(), "export_difference": differences, "files": files}
+    manifest = {"format": FORMAT, **description, "config": _served(system).to_dict(), "export_difference": differences, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return differences
 

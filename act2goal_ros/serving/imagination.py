@@ -55,7 +55,7 @@ class Imagination:
 
     def encode(self, image: np.ndarray) -> np.ndarray:
         """(H, W, 3) uint8 RGB of any size → (C, h, w) float32."""
-        return self._runners["encode"]({"pictures": picture_input(image, self.config.image_size)})["latents"][0]
+        return self._runners["encode"]({"pictures": picture_input(image, self.config.encoded_size)})["latents"][0]
 
     def offsets(self, live: np.ndarray, goal: np.ndarray, seconds: float | None = None) -> tuple[np.ndarray, float]:
         """Steps (F,) of the frames to imagine, and the time to goal in s: estimated, or what is given."""
@@ -64,8 +64,7 @@ class Imagination:
 
     def noise(self, seed: int) -> np.ndarray:
         """(F, C, h, w) float32, what a plan with this seed is imagined from."""
-        c = self.config
-        shape = (c.frames, c.latent_channels, c.latent_size, c.latent_size)
+        shape = (self.config.frames, *self.config.served_latent)
         return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
     def imagine(

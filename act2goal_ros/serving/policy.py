@@ -78,7 +78,7 @@ class GoalPolicy:
     def observe(self, image: np.ndarray) -> LiveFrame:
         """(H, W, 3) uint8 RGB."""
         def encode() -> np.ndarray:
-            return self._runners["encode"]({"pictures": picture_input(image, self.config.image_size)})["latents"][0]
+            return self._runners["encode"]({"pictures": picture_input(image, self.config.encoded_size)})["latents"][0]
 
         return LiveFrame(picture_input(image, self.config.camera_size), encode)
 
