@@ -164,7 +164,7 @@ def test_training_goes_on_with_the_rest_and_without_labels(tmp_path: Path) -> No
         assert (losses["cube"] > 0).item() is some
         system.zero_grad()
         sum(losses.values()).backward()
-        gradient = system.expert.spotter.position.weight.grad
+        gradient = system.expert.spotter.offset.weight.grad
         assert torch.isfinite(gradient).all()
 
 

@@ -24,6 +24,7 @@ from act2goal_ros.learning.schedule import Schedule  # noqa: E402
 from act2goal_ros.learning.system import System  # noqa: E402
 from act2goal_ros.model.expert import ActionExpert, LiveEncoder, LiveTokens  # noqa: E402
 from act2goal_ros.model.reader import PlanReader  # noqa: E402
+from act2goal_ros.model.spotter import Spotter  # noqa: E402
 
 LABELS = torch.tensor([[[0.26, 0.63, 1.0], [0.9, 0.1, 1.0], [0.0, 0.0, 0.0], [float("nan")] * 3]])
 
@@ -287,3 +288,29 @@ def test_key_points_are_marked_where_they_are() -> None:
     lit = np.argwhere(picture.max(-1) > 100)
     assert picture.shape == (128, 256, 3)
     np.testing.assert_allclose(lit.mean(0), [60, 40], atol=1)
+
+
+def test_a_place_is_found_where_the_camera_shows_it() -> None:
+    torch.manual_seed(0)
+    expert = ActionExpert(SMALL)
+    places = torch.tensor([0.0, 0.4, 0.1]) + 0.2 * (torch.rand(8, 2, 3) - 0.5)
+    points = torch.zeros(8, 2, 2)
+    middle = expert.unprojected(points, places[..., 2])
+    torch.testing.assert_close(middle, torch.cat([expert.workspace[:2].expand(8, 2, 2), places[..., 2:]], -1))  # without a camera
+    expert.projection.copy_(torch.tensor([[-2.0, 0.1, 0.0, 0.0], [0.0, 1.3, -1.5, -0.35], [0.0, -0.64, -0.49, 0.96]]))
+    points = torch.stack([expert.projected(places[:, n])[0] for n in range(2)], 1)
+    torch.testing.assert_close(expert.unprojected(points, places[..., 2]), places, atol=1e-5, rtol=0)
+
+
+def test_object_and_target_are_of_the_thing_that_is_named() -> None:
+    """Each thing has its own course in the picture; what is named decides, never a mean."""
+    torch.manual_seed(0)
+    spotter, width = Spotter(SMALL), SMALL.expert_width
+    spotter.choice.weight.data.mul_(1000.0)  # decided
+    known, things, plan = torch.randn(3, 5, width), torch.randn(3, SMALL.keypoints, width), torch.randn(3, SMALL.spotter_layers, 4, width)
+    ways = torch.randn(3, SMALL.keypoints, 4)
+    for teacher in (None, torch.nn.functional.one_hot(torch.tensor([2, 0, 1]), SMALL.keypoints).float()):
+        found = spotter(plan, plan, torch.zeros(3, 1, 1, 9), known, things, ways, teacher)
+        named = (found.choice if teacher is None else teacher).argmax(-1)
+        torch.testing.assert_close(found.points, ways[torch.arange(3), named].unflatten(-1, (2, 2)) / 4)
+        assert not found.offsets.any() and torch.allclose(found.heights, torch.tensor(0.02)), "of what nothing was learnt of yet"

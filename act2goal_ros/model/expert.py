@@ -20,7 +20,7 @@ from act2goal_ros.model.layers import (
     split_heads,
 )
 from act2goal_ros.model.reader import PlanReader
-from act2goal_ros.model.spotter import Spotter
+from act2goal_ros.model.spotter import OBJECT_SCALE, WAY_SCALE, Spotter
 
 MASKED = -1e4
 POINTS = 32  # key points of the live frame
@@ -28,7 +28,7 @@ LARGEST_SHIFT = 0.3  # of the picture's half width: 3° and 2 cm of a camera abo
 UNSURE_SHIFT = 0.04
 FAINT, SHARP = 0.08, 0.18  # peak of a key point's map, below which it is not to be seen, and from which it is
 WORKSPACE = (0.0, 0.425, 0.05)  # m, middle of the table in the arm's base frame
-OBJECT_SCALE = 0.1  # m
+FAR = 1.0  # m from the base, of a place
 HOVER = (0.0, 0.0, 0.12)  # m, from an object to where the tool comes from
 SPOT_FEATURES = 3 * 17 + 2 * 6
 MODULATED = (0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0)  # of a block: what shift1, scale1, gate1, scale2, … are without a condition
@@ -225,15 +225,15 @@ class ActionExpert(nn.Module):
         present = torch.cat([live.tokens, things, agenda, own], 1)
         mask = _mask(hidden, torch.zeros_like(present[..., 0]))
         planned = (part[:, blocks:].flatten(2, 3) for part in (keys, values))
-        answers, places, choice = self.spotter(*planned, mask, present, things, courses, chosen)
-        found, target = (OBJECT_SCALE * places + self.workspace).unbind(1)
+        spotted = self.spotter(*planned, mask, present, things, courses, chosen)
+        found, target = (self.unprojected(spotted.points, spotted.heights) + OBJECT_SCALE * spotted.offsets).unbind(1)
         ways = self._ways(chain, found.detach(), target.detach())
-        tokens = torch.cat([present, ways[:, :2], ways[:, 2:] * goal_mask.unsqueeze(-1), answers], 1)
+        tokens = torch.cat([present, ways[:, :2], ways[:, 2:] * goal_mask.unsqueeze(-1), spotted.answers], 1)
         unseen = torch.zeros_like(tokens[..., 0])
         unseen[:, -4:-2] = 1.0 - goal_mask
         keys, values = self._keys_and_values((keys[:, :blocks], values[:, :blocks]), tokens)
         summary = self.summary(tokens[:, present.shape[1] - own.shape[1] :].flatten(1))
-        return Context(keys, values, _mask(hidden, unseen), summary, found, target, choice)
+        return Context(keys, values, _mask(hidden, unseen), summary, found, target, spotted.choice)
 
     def shift(self, live: LiveTokens, tool: Tensor) -> Tensor:
         """(B, 2): how far the picture is from where the camera of the training would show the tool (B, 3) m, in −1 .. 1 units.
@@ -254,6 +254,19 @@ class ActionExpert(nn.Module):
         known = (depth.abs() > 1e-6).to(depth.dtype)
         return ahead[:, :2] / (depth + (1.0 - known)), known
 
+    def unprojected(self, points: Tensor, heights: Tensor) -> Tensor:
+        """Places (B, N, 3) m in the arm's base frame, which the camera of the training shows at points (B, N, 2), heights (B, N) m above
+        the base's foot: P[i] X = points[i] P[2] X for both i, solved for x and y. Where that is not known, the middle of the workspace."""
+        first, second = (self.projection[i] - points[..., i : i + 1] * self.projection[2] for i in range(2))  # (B, N, 4) each
+        one, other = (-(row[..., 2] * heights + row[..., 3]) for row in (first, second))
+        scale = first[..., 0] * second[..., 1] - first[..., 1] * second[..., 0]
+        known = (scale.abs() > 1e-6).to(scale.dtype)
+        scale = scale + (1.0 - known)
+        x = (one * second[..., 1] - first[..., 1] * other) / scale
+        y = (first[..., 0] * other - one * second[..., 0]) / scale
+        places = torch.stack([x, y], -1).clamp(-FAR, FAR) * known.unsqueeze(-1) + self.workspace[:2] * (1.0 - known).unsqueeze(-1)
+        return torch.cat([places, heights.unsqueeze(-1)], -1)
+
     def _things(
         self, live: LiveTokens, shift: Tensor, read: Tensor, frame_mask: Tensor, frame_times: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -262,10 +275,10 @@ class ActionExpert(nn.Module):
         places = live.points.unflatten(1, (-1, 2))[:, : self.config.keypoints]
         u, v, sure = read.transpose(1, 2).chunk(3, 1)  # (B, K, F)
         shown = frame_mask.unsqueeze(1) * sure
-        away = [4 * shown * (imagined - place.unsqueeze(-1)) for imagined, place in zip((u, v), places.unbind(-1), strict=True)]
+        away = [WAY_SCALE * shown * (imagined - place.unsqueeze(-1)) for imagined, place in zip((u, v), places.unbind(-1), strict=True)]
         times = (frame_mask * frame_times / 50.0).unsqueeze(1).expand_as(shown)
         ahead = torch.cat([*away, shown, frame_mask.unsqueeze(1).expand_as(shown), times], -1)
-        here = 4 * (places - shift.unsqueeze(1))
+        here = WAY_SCALE * (places - shift.unsqueeze(1))
         agenda = self.agenda(torch.cat([ahead, here], -1).flatten(1)).unsqueeze(1)
         end = torch.stack([here[..., i] + away[i][..., -1] for i in range(2)], -1)
         things = self.thing(torch.cat([here, live.things], -1)) + self.kind + self.foreseen(ahead)

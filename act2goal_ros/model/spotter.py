@@ -1,6 +1,6 @@
 """Which object is to be handled now, where it is, and where it is to be."""
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,22 @@ from torch import Tensor, nn
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.layers import Mlp, attention, join_heads, split_heads
 
+OBJECT_SCALE = 0.1  # m
+WAY_SCALE = 4.0  # of what is told of places in the picture, −1 .. 1
 SHARPNESS = 20.0  # of the choice of an object
+TABLE = 0.02  # m above the base's foot, of a thing that nothing is known of: a cube's middle
+
+
+class Spotted(NamedTuple):
+    """answers (B, 2, W) of object and target; where the camera of the training shows them, points (B, 2, 2) in −1 .. 1, and how high
+    they are, heights (B, 2) m; what to add to the places that follow from this, offsets (B, 2, 3) in units of OBJECT_SCALE; and
+    choice (B, K), logits of which kind of thing the object is."""
+
+    answers: Tensor
+    points: Tensor
+    heights: Tensor
+    offsets: Tensor
+    choice: Tensor
 
 
 class SpotterLayer(nn.Module):
@@ -40,22 +55,19 @@ class Spotter(nn.Module):
         self.questions = nn.Parameter(0.5 * torch.randn(1, 2, config.expert_width))
         self.layers = nn.ModuleList(SpotterLayer(config) for _ in range(config.spotter_layers))
         self.choice = nn.Linear(config.expert_width, config.keypoints)
-        self.course = Mlp(4, config.expert_width, 6)
+        self.height = nn.Parameter(torch.full((config.keypoints,), TABLE))
         self.settle = Mlp(2 * config.expert_width + 4, 2 * config.expert_width, config.expert_width)
         nn.init.zeros_(cast(nn.Linear, self.settle[-1]).weight)
-        self.position = nn.Linear(config.expert_width, 3)
-        nn.init.zeros_(self.position.weight)
-        nn.init.zeros_(self.position.bias)
+        self.offset = nn.Linear(config.expert_width, 4)  # a place's and a height's
+        nn.init.zeros_(self.offset.weight)
+        nn.init.zeros_(self.offset.bias)
 
     def forward(
         self, keys: Tensor, values: Tensor, mask: Tensor, known: Tensor, things: Tensor, ways: Tensor, chosen: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Spotted:
         """The plan's keys and values (B, S, F T, W); mask (B, 1, 1, F T + N); known (B, N, W), of which things (B, K, W) are a part;
         ways (B, K, 4): where in the picture each is now, and at the plan's end; chosen (B, K): 1 for the thing that is handled, where
-        a teacher says it. Else it is the likeliest, never a mean of several.
-
-        Returns answers (B, 2, W); where object and target are, (B, 2, 3) in units of OBJECT_SCALE from the middle of the workspace: mostly
-        what the thing's course in the picture says, so that it is one thing's; and logits (B, K) of which kind of thing the object is.
+        a teacher says it. Else it is the likeliest, never a mean of several: object and target are where its course begins and ends.
         """
         x = self.questions.expand(len(known), -1, -1)
         for i, layer in enumerate(self.layers):
@@ -66,5 +78,7 @@ class Spotter(nn.Module):
             weights = torch.where(chosen.sum(-1, keepdim=True) > 0, chosen, weights)
         handled = weights.unsqueeze(1) @ torch.cat([things, ways], -1)
         x = x + self.settle(torch.cat([x, handled.expand(-1, 2, -1)], -1))
-        course = self.course(handled[:, 0, -ways.shape[-1] :]).unflatten(-1, (2, 3))
-        return x, course + self.position(x), logits
+        offsets, higher = self.offset(x).split([3, 1], -1)
+        heights = (weights @ self.height).unsqueeze(-1) + OBJECT_SCALE * higher.squeeze(-1)
+        points = handled[:, 0, -ways.shape[-1] :].unflatten(-1, (2, 2)) / WAY_SCALE
+        return Spotted(x, points, heights, offsets, logits)
