@@ -11,21 +11,19 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from act2goal_ros.learning import camera
 from act2goal_ros.learning.batches import Batch, Episodes, Sampler, action_scales, to_tensor
 from act2goal_ros.learning.checkpoint import save, write
 from act2goal_ros.learning.devices import made_on, make_fabric
 from act2goal_ros.learning.fit import Cadence, Job, fit
-from act2goal_ros.learning.localiser import Projection
 from act2goal_ros.learning.pictures import imagined_over_true, in_a_row
 from act2goal_ros.learning.schedule import Schedule, seeded
-from act2goal_ros.learning.system import PLACE, System
+from act2goal_ros.learning.system import System
 from act2goal_ros.model.autoencoder import Autoencoder
 from act2goal_ros.model.config import ModelConfig
 
 HELD_OUT_SEED, HELD_OUT_PLANS, HELD_OUT_BATCHES, SHOWN_PLANS = 1, 16, 8, 4
 NORMALISED_AFTER = (100, 1000)  # steps
-FEWEST_PICTURES = 100  # with the tool labelled, to fit the camera to
-CAMERA_SPREAD = 0.15  # −1 .. 1 units, that labels may be from the first fit: cameras of random looks differ
 
 
 class Reconstruction(nn.Module):
@@ -169,30 +167,12 @@ def held_out_losses(system: System, sampler: Sampler, fabric: Fabric) -> dict[st
 
 
 def prepare(system: System, episodes: Episodes) -> None:
-    """Sets what follows from the data alone: the action scales and, with key points, where the camera shows the tool."""
+    """Sets what follows from the data alone: the action scales and, with key points, where the camera shows the tool and things."""
     scale, velocity = action_scales(episodes, episodes.split()[0], system.config)
     system.expert.action_scale.copy_(torch.from_numpy(scale))
     system.expert.velocity_scale.copy_(torch.from_numpy(velocity))
-    system.expert.projection.copy_(torch.from_numpy(tool_projection(episodes, system)))
-
-
-def tool_projection(episodes: Episodes, system: System) -> np.ndarray:
-    """(3, 4), of a point (m, 1) in the arm's base frame into the picture, −1 .. 1 at its outer places; zeros without labels of the tool."""
-    generator, columns = np.random.default_rng(0), system.config.camera_size // PLACE
-    joints, seen = [], []
-    for episode in (episodes.all[i] for i in episodes.split()[0]):
-        if episode.keypoints is not None:
-            frames = generator.integers(0, len(episode.frames), 8)
-            joints.append(episode.joints[episode.stride * frames])
-            seen.append(episode.keypoints[frames, -1])
-    labels = np.concatenate(seen) if seen else np.zeros((0, 3))
-    there = labels[:, 2] > 0.5
-    if there.sum() < FEWEST_PICTURES:
-        return np.zeros((3, 4), np.float32)
-    tools = system.expert.kinematics(torch.from_numpy(np.concatenate(joints)[there])).tool.numpy()
-    size = np.array([columns, system.config.picture_shape[0] // PLACE])
-    points = 2 * (labels[there, :2] * size - 0.5) / (size - 1) - 1
-    return Projection(tools, points, outlier=CAMERA_SPREAD).matrix.astype(np.float32)
+    system.expert.projection.copy_(torch.from_numpy(camera.tool_projection(episodes, system)))
+    system.expert.spotter.thing_offsets.copy_(torch.from_numpy(camera.thing_offsets(episodes, system)))
 
 
 def _groups(system: System) -> list[dict[str, Any]]:

@@ -89,6 +89,13 @@ class LiveEncoder(nn.Module):
         return torch.cat([(weights @ self.grid).transpose(1, 2).flatten(1), certainty(weights.amax(-1))], -1)
 
 
+def believed_shift(shift: Tensor) -> Tensor:
+    """Of a shift (B, 2) that was seen: a small one is the key point's own error."""
+    shift = shift.clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
+    size = shift.square().sum(-1, keepdim=True)
+    return size / (size + UNSURE_SHIFT**2) * shift
+
+
 def certainty(peaks: Tensor) -> Tensor:
     """From the peak of a key point's map: 0 where it is not to be seen .. 1."""
     return ((peaks - FAINT) / (SHARP - FAINT)).clamp(0.0, 1.0)
@@ -242,10 +249,7 @@ class ActionExpert(nn.Module):
         """
         seen = live.points.unflatten(1, (-1, 2))[:, self.config.keypoints - 1]
         expected, known = self.projected(tool)
-        sure = known * certainty(live.maps[:, -1].softmax(-1).amax(-1, keepdim=True))
-        shift = (seen - expected).clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
-        size = shift.square().sum(-1, keepdim=True)
-        return sure * size / (size + UNSURE_SHIFT**2) * shift  # small ones are the key point's own error
+        return known * certainty(live.maps[:, -1].softmax(-1).amax(-1, keepdim=True)) * believed_shift(seen - expected)
 
     def projected(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Where the camera of the training shows places (B, 3) m: (B, 2) in −1 .. 1, and 1 where that is known, (B, 1)."""

@@ -4,6 +4,7 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.layers import Mlp, attention, join_heads, split_heads
@@ -50,12 +51,14 @@ class SpotterLayer(nn.Module):
 class Spotter(nn.Module):
     """Two questions, of the object and of its target, put to plan and present."""
 
+    thing_offsets: Tensor
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.questions = nn.Parameter(0.5 * torch.randn(1, 2, config.expert_width))
         self.layers = nn.ModuleList(SpotterLayer(config) for _ in range(config.spotter_layers))
         self.choice = nn.Linear(config.expert_width, config.keypoints)
-        self.height = nn.Parameter(torch.full((config.keypoints,), TABLE))
+        self.register_buffer("thing_offsets", torch.tensor([[0.0, 0.0, TABLE]]).repeat(config.keypoints, 1))  # learning/camera.py
         self.settle = Mlp(2 * config.expert_width + 4, 2 * config.expert_width, config.expert_width)
         nn.init.zeros_(cast(nn.Linear, self.settle[-1]).weight)
         self.offset = nn.Linear(config.expert_width, 4)  # a place's and a height's
@@ -79,6 +82,8 @@ class Spotter(nn.Module):
         handled = weights.unsqueeze(1) @ torch.cat([things, ways], -1)
         x = x + self.settle(torch.cat([x, handled.expand(-1, 2, -1)], -1))
         offsets, higher = self.offset(x).split([3, 1], -1)
-        heights = (weights @ self.height).unsqueeze(-1) + OBJECT_SCALE * higher.squeeze(-1)
+        beside = (weights @ self.thing_offsets).unsqueeze(1)
+        heights = beside[..., 2] + OBJECT_SCALE * higher.squeeze(-1)
+        offsets = offsets + functional.pad(beside[..., :2], (0, 1)) / OBJECT_SCALE
         points = handled[:, 0, -ways.shape[-1] :].unflatten(-1, (2, 2)) / WAY_SCALE
         return Spotted(x, points, heights, offsets, logits)
