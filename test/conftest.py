@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import importlib.util
 import os
 import re
@@ -20,7 +21,12 @@ NEEDS_TORCH = re.compile(r"^\s*(import torch|from (torch|act2goal_ros\.learning|
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Makes orphans of the tests' processes children of this one, where they are found and ended."""
+    """Makes orphans of the tests' processes children of this one, where they are found and ended.
+
+    Triton, which PyPI's torch for CUDA brings along, has an LLVM of its own: loaded after Mesa's, as rendering does, it ends the process.
+    """
+    if importlib.util.find_spec("triton"):
+        importlib.import_module("triton")
     config.addinivalue_line("markers", "system: runs the whole graph; minutes")
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
