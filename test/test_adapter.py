@@ -1,6 +1,7 @@
 """LoRA adapters: files in peft's format, refused or in force from the next chunk, and equal to torch with the changed weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def write(folder: Path, stored: dict[str, np.ndarray], base_hash: str = HASH, **
 def chunk(policy, seed: int = 0) -> np.ndarray:
     """What the policy gives for a random picture and plan."""
     random = np.random.default_rng(seed)
-    features = random.normal(size=(SMALL.blocks, SMALL.frames, SMALL.tokens, SMALL.world_width)).astype(np.float32)
+    features = random.normal(size=replace(SMALL, located=True).served_features).astype(np.float32)
     frame = policy.observe(random.integers(0, 255, (128, 128, 3), np.uint8))
     out = policy.act(policy.set_plan(features), frame, Proprio(np.full(6, 0.3), np.zeros(6), 0.0), np.ones(6, bool), np.arange(1.0, 7.0))
     return np.hstack([out.positions, out.gripper[:, None]])
