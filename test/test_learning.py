@@ -12,7 +12,7 @@ from test_dataset import episode
 
 torch = pytest.importorskip("torch")
 
-from act2goal_ros.learning import train  # noqa: E402
+from act2goal_ros.learning import released, train  # noqa: E402
 from act2goal_ros.learning.batches import AGES, HOLD_STEPS, Episodes, Sampler, arrival  # noqa: E402
 from act2goal_ros.learning.dataset import Episode, write_shard  # noqa: E402
 from act2goal_ros.learning.distill import Student  # noqa: E402
@@ -289,6 +289,7 @@ def test_noise_level_as_an_input(system: System, tmp_path: Path) -> None:
     for parameter in system.parameters():  # away from the zeros that modulation is initialised with
         parameter.data.add_(0.02 * torch.randn_like(parameter))
     differences = export(system, tmp_path, {"name": "small", "robots": ["ur5e_sim"]}, levels=True)
+    assert released.load(tmp_path)["average"].keys() == system.state_dict().keys(), "a training can start from it"
     assert {"imagine_level", "tick_level"} < set(differences)
     bundle, denoiser = ModelBundle.load(tmp_path), Denoiser.load(tmp_path)
     imagination = bundle.imagination()

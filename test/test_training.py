@@ -22,12 +22,14 @@ from tensorboardX.proto.event_pb2 import Event  # noqa: E402
 from training_under_test import TINY, curve, small_episodes, small_training  # noqa: E402
 
 from act2goal_ros.cli.train import command  # noqa: E402
-from act2goal_ros.learning import recipe  # noqa: E402
+from act2goal_ros.learning import recipe, released  # noqa: E402
 from act2goal_ros.learning.batches import Episodes, Sampler  # noqa: E402
 from act2goal_ros.learning.checkpoint import CannotWriteError, CheckpointError, load, load_newest, previous, save, write  # noqa: E402
 from act2goal_ros.learning.dataset import DatasetError, write_shard  # noqa: E402
+from act2goal_ros.learning.presets import build_system  # noqa: E402
 from act2goal_ros.learning.schedule import Average, Schedule, TrainingError, seeded  # noqa: E402
 from act2goal_ros.learning.system import System  # noqa: E402
+from act2goal_ros.model.config import ModelConfig  # noqa: E402
 from act2goal_ros.model.kinematics import ForwardKinematics  # noqa: E402
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("training_under_test.py"))]
@@ -418,6 +420,13 @@ def test_the_command_trains_and_names_what_is_wrong(tmp_path: Path, monkeypatch:
     assert load(run / "stage1.pt")["weights"] == {"video": 0.5, "action": 0.1} | recipe.UNLABELLED
     result = call("--steps", "1", "--part", "distilled", "--start-from", str(run / "stage2.pt"), "--teacher-steps", "2")
     assert result.exit_code == 0 and "new there: nothing" in result.output, result.output
+    released.save(tmp_path, build_system(TINY), TINY.to_dict())
+    starting = [str(data), str(tmp_path / "tuned"), "--device", "cpu", "--batch", "2", "--part", "stage2", "--steps", "1"]
+    result = CliRunner().invoke(command, [*starting, "--start-from", str(tmp_path)])
+    assert result.exit_code == 0 and "new there: nothing" in result.output, result.output
+    assert load(tmp_path / "tuned" / "autoencoder.pt")["steps"] == 0, "that of the model it starts from"
+    result = CliRunner().invoke(command, [*starting, "--start-from", str(data)])
+    assert result.exit_code == 1 and "no weights" in result.output and "start from a checkpoint" in result.output
     result = call("--steps", "walk=3")
     assert result.exit_code == 2 and "--steps of walk: the parts are autoencoder, looking, stage1" in result.output
     result = call("--steps", "four")
@@ -425,3 +434,18 @@ def test_the_command_trains_and_names_what_is_wrong(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(config.PRESETS, "tiny", replace(TINY, expert_width=32))
     result = call("--steps", "4", "--part", "stage1")
     assert result.exit_code == 1 and "stage1.pt is of another configuration: expert_width 16 there, 32 here" in result.output
+
+
+def test_released_weights_come_back(tmp_path: Path) -> None:
+    """Large matrices to half precision, everything else to the bit; a damaged file is named."""
+    system = build_system(TINY)
+    large = {name for name, value in system.state_dict().items() if value.numel() >= released.LARGE}
+    released.save(tmp_path, system, TINY.to_dict())
+    state = released.load(tmp_path)
+    assert ModelConfig.from_dict(state["config"]) == TINY and state["average"].keys() == system.state_dict().keys()
+    for name, value in system.state_dict().items():
+        torch.testing.assert_close(state["average"][name], value, rtol=1e-3 if name in large else 0, atol=1e-6 if name in large else 0)
+    whole = (tmp_path / released.FILE).read_bytes()
+    (tmp_path / released.FILE).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CheckpointError, match=r"weights.safetensors \(\d+ bytes\) cannot be read"):
+        released.load(tmp_path)

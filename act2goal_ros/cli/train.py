@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Number = TypeVar("Number", int, float)
 PARTS = ("autoencoder", "looking", "stage1", "stage2", "distilled")
 RATES = {"autoencoder": 2e-3, "looking": 2e-3, "stage1": 8e-4, "stage2": 2e-4, "distilled": 4e-4}
+AUTOENCODER = "autoencoder."  # what the names of its weights begin with
 PICTURES = {"autoencoder": 32, "looking": 64}  # a step
 
 
@@ -46,7 +47,8 @@ PICTURES = {"autoencoder": 32, "looking": 64}  # a step
 @click.option("--processes", default=1, show_default=True, help="One for each GPU, or several on CPUs; they share each step's plans.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="bf16: of activations only.")
 @click.option("--check-steps", default=500, show_default=True, help="Between held-out losses and pictures.")
-@click.option("--start-from", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Checkpoint whose weights to start from.")
+@click.option("--start-from", type=click.Path(exists=True, path_type=Path),
+              help="Checkpoint, or folder of an exported model, whose weights to start from.")
 @click.option("--spacing", type=click.Choice(SPACINGS), help="Of the imagined frames (MSTH); default: the preset's.")
 @click.option("--threads", default=1, show_default=True, help="Of each process.")
 @click.option("--seed", default=0, show_default=True)
@@ -158,15 +160,16 @@ class _Run:
         from act2goal_ros.learning.train import prepare
 
         system = self.system
-        self._prepare_latents()
+        if start_from is None and part == "stage2" and (self.folder / "stage1.pt").exists():
+            start_from = self.folder / "stage1.pt"
+        start = _weights(start_from) if start_from is not None else None
+        self._prepare_latents(start)
         if part == "autoencoder":
             return
         prepare(system, self.episodes)
         self._look(system, part)
-        if start_from is None and part == "stage2" and (self.folder / "stage1.pt").exists():
-            start_from = self.folder / "stage1.pt"
-        if start_from is not None:
-            self._start_from(system, start_from)
+        if start is not None and start_from is not None:
+            self._start_from(system, start, start_from)
         if part == "distilled":
             system.expert.config = replace(self.config, flow_steps=teacher_steps)
             self._stage(Student(system.to(self.fabric.device), flow_steps), part)
@@ -187,10 +190,11 @@ class _Run:
             looking.train_looking(self.episodes, self.config, live, self.folder, schedule, self.fabric, self.cadence)
         looking.take_over(system.expert.live, self.folder)
 
-    def _prepare_latents(self) -> None:
-        """With the autoencoder, which is trained where that has not been done; one that is given sees pictures as it goes."""
+    def _prepare_latents(self, start: dict[str, Any] | None) -> None:
+        """With the run's autoencoder; where it has none, with that of what it starts from; else it is trained. One that is given (ltx)
+        sees pictures as it goes."""
         from act2goal_ros.learning import train
-        from act2goal_ros.learning.checkpoint import load, load_weights
+        from act2goal_ros.learning.checkpoint import load, load_weights, save
 
         if self.config.architecture == "ltx":
             from act2goal_ros.learning.ltx_system import show_pictures
@@ -198,23 +202,36 @@ class _Run:
             show_pictures(self.episodes)
             return
         path = self.folder / "autoencoder.pt"
+        if not path.exists() and start is not None and self.fabric.is_global_zero:
+            own = {name.removeprefix(AUTOENCODER): value for name, value in start["average"].items() if name.startswith(AUTOENCODER)}
+            save(path, {"model": own, "steps": 0, "config": start.get("config")})
+        self.fabric.barrier()
         if not path.exists():
             train.train_autoencoder(self.episodes, self.config, self.folder, self.schedules["autoencoder"], self.fabric, self.cadence)
         state = load(path, "model")
         load_weights(self.system.autoencoder, state["model"], state.get("config"), path)
         train.encode_all(self.episodes, self.system.autoencoder, self.config, fabric=self.fabric)
 
-    def _start_from(self, system: "System", path: Path) -> None:
-        from act2goal_ros.learning.checkpoint import load, load_weights
+    def _start_from(self, system: "System", start: dict[str, Any], path: Path) -> None:
+        """Takes all weights but the autoencoder's, whose latents are on the disk already."""
+        from act2goal_ros.learning.checkpoint import load_weights
 
-        state = load(path, "average")
-        missing = load_weights(system, state["average"], state.get("config"), path)
+        weights = {name: value for name, value in start["average"].items() if not name.startswith(AUTOENCODER)}
+        missing = [name for name in load_weights(system, weights, start.get("config"), path) if not name.startswith(AUTOENCODER)]
         click.echo(f"starts from {path}; new there: {', '.join(missing) or 'nothing'}")
 
     def _stage(self, system: "System", name: str) -> None:
         from act2goal_ros.learning.train import train_system
 
         train_system(self.episodes, system, self.folder, self.schedules[name], self.weights[name], name, self.fabric, self.cadence)
+
+
+def _weights(path: Path) -> dict[str, Any]:
+    """`average` and `config` of a checkpoint, or of the folder of an exported model."""
+    from act2goal_ros.learning import released
+    from act2goal_ros.learning.checkpoint import load
+
+    return released.load(path) if path.is_dir() else load(path, "average")
 
 
 def _numbers(texts: Sequence[str], kind: type[Number], option: str) -> dict[str, Number]:

@@ -221,8 +221,11 @@ class ActionExpert(nn.Module):
         blocks, dense = self.config.blocks, torch.zeros_like(frame_times)
         dense[:, : self.config.dense_latents] = 1.0
         time = self.frame_time(frame_times, dense, frame_times / 100.0).unsqueeze(2).unsqueeze(1)
-        keys, values = plan[0][:, :-1] + time, plan[1][:, :-1] + time
-        read = plan[1][:, -1].flatten(2)[..., : 3 * self.config.keypoints]
+        layers = plan[0].shape[1] - 1  # split, as slices cost a gradient of the whole each
+        keys, _ = plan[0].split([layers, 1], 1)
+        values, last = plan[1].split([layers, 1], 1)
+        keys, values = ((part + time).split([blocks, layers - blocks], 1) for part in (keys, values))
+        read = last.squeeze(1).flatten(2)[..., : 3 * self.config.keypoints]
         chain = self.kinematics(joints)
         shift = self.shift(live, chain.tool)
         things, agenda, courses = self._things(live, shift, read, frame_mask, frame_times)
@@ -231,14 +234,14 @@ class ActionExpert(nn.Module):
         hidden, goal_mask = (1.0 - frame_mask).repeat_interleave(self.config.tokens, 1), frame_mask[:, -1:]
         present = torch.cat([live.tokens, things, agenda, own], 1)
         mask = _mask(hidden, torch.zeros_like(present[..., 0]))
-        planned = (part[:, blocks:].flatten(2, 3) for part in (keys, values))
+        planned = (part[1].flatten(2, 3) for part in (keys, values))
         spotted = self.spotter(*planned, mask, present, things, courses, chosen)
         found, target = (self.unprojected(spotted.points, spotted.heights) + OBJECT_SCALE * spotted.offsets).unbind(1)
         ways = self._ways(chain, found.detach(), target.detach())
         tokens = torch.cat([present, ways[:, :2], ways[:, 2:] * goal_mask.unsqueeze(-1), spotted.answers], 1)
         unseen = torch.zeros_like(tokens[..., 0])
         unseen[:, -4:-2] = 1.0 - goal_mask
-        keys, values = self._keys_and_values((keys[:, :blocks], values[:, :blocks]), tokens)
+        keys, values = self._keys_and_values((keys[0], values[0]), tokens)
         summary = self.summary(tokens[:, present.shape[1] - own.shape[1] :].flatten(1))
         return Context(keys, values, _mask(hidden, unseen), summary, found, target, spotted.choice)
 

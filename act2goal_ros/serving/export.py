@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from act2goal_ros.learning import released
 from act2goal_ros.learning.system import System
 from act2goal_ros.model import lora
 from act2goal_ros.model.config import ConfigError, ModelConfig
@@ -28,7 +29,6 @@ class _Part(nn.Module):
     def __init__(self, system: System) -> None:
         super().__init__()
         self.system = system
-
 
     def plain(self, latents: Tensor) -> Tensor:
         """The autoencoder's part of latents (…, C + 1, H, W)."""
@@ -181,7 +181,7 @@ def _served(system: System) -> ModelConfig:
 
 
 def export(system: System, folder: Path, description: dict[str, Any], levels: bool = False) -> dict[str, float]:
-    """Writes the ONNX files, their reference and the manifest; returns each network's difference from torch.
+    """Writes the ONNX files, their reference, the manifest and the weights; returns each network's difference from torch.
 
     With `levels` also world model and tick with the noise level as an input (learning/levels.py), which ablations need.
     The difference is a share of the outputs' range; BackendError when it is more than `reference.TOLERANCE`, ConfigError
@@ -203,6 +203,7 @@ def export(system: System, folder: Path, description: dict[str, Any], levels: bo
     differences = {name: expected.check(name, OnnxRunner(folder / f"{name}.onnx")) for name in samples}
     files = {path.name: file_hash(path) for path in sorted([*folder.glob("*.onnx"), folder / reference.FILE])}
     manifest = {"format": FORMAT, **description, "config": _served(system).to_dict(), "export_difference": differences, "files": files}
+    released.save(folder, system, system.config.to_dict())
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return differences
 

@@ -1,0 +1,42 @@
+"""A served model's weights as tensors, beside its networks: what a training can start from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from act2goal_ros.learning.checkpoint import CheckpointError
+
+FILE = "weights.safetensors"
+LARGE = 4096  # values, from which on a tensor is kept in half precision
+
+
+def save(folder: Path, module: nn.Module, config: dict[str, Any]) -> None:
+    """Writes folder/weights.safetensors, large tensors in float16."""
+    tensors = {name: _short(value.detach()).contiguous() for name, value in module.state_dict().items()}
+    save_file(tensors, folder / FILE, {"config": json.dumps(config)})
+
+
+def load(folder: Path) -> dict[str, Any]:
+    """As a checkpoint's `average` and `config`. Raises CheckpointError where there are none, or none that can be read."""
+    path = folder / FILE
+    if not path.is_file():
+        raise CheckpointError(f"no weights {path}: models exported by earlier versions have none, start from a checkpoint")
+    try:
+        with safe_open(path, "pt") as file:
+            weights = {name: _long(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            return {"average": weights, "config": json.loads(file.metadata()["config"])}
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"weights {path} ({path.stat().st_size} bytes) cannot be read: {error}") from error
+
+
+def _short(value: torch.Tensor) -> torch.Tensor:
+    return value.half() if value.dtype == torch.float32 and value.numel() >= LARGE else value
+
+
+def _long(value: torch.Tensor) -> torch.Tensor:
+    return value.float() if value.dtype == torch.float16 else value
