@@ -26,6 +26,7 @@ from act2goal_ros.learning import recipe, released  # noqa: E402
 from act2goal_ros.learning.batches import Episodes, Sampler  # noqa: E402
 from act2goal_ros.learning.checkpoint import CannotWriteError, CheckpointError, load, load_newest, previous, save, write  # noqa: E402
 from act2goal_ros.learning.dataset import DatasetError, write_shard  # noqa: E402
+from act2goal_ros.learning.fit import EASING  # noqa: E402
 from act2goal_ros.learning.presets import build_system  # noqa: E402
 from act2goal_ros.learning.schedule import Average, Schedule, TrainingError, seeded  # noqa: E402
 from act2goal_ros.learning.system import System  # noqa: E402
@@ -388,6 +389,19 @@ def events(folder: Path) -> list[Event]:
             found.append(Event.FromString(data[12 : 12 + size]))
             data = data[16 + size :]
     return found
+
+
+def test_a_longer_schedule_raises_the_rate_little_by_little(episodes: Episodes, tmp_path: Path) -> None:
+    """The rate had fallen to a fiftieth; at that of the longer schedule's middle at once, an annealed optimizer throws the weights away."""
+    small_training(tmp_path, episodes, steps=4)
+    small_training(tmp_path, episodes, steps=8)
+    column = curve(tmp_path)[0].index("rate")
+    rates = [float(row[column]) for row in curve(tmp_path)[1:]]
+    schedule = Schedule(steps=8, batch=2, learning_rate=2e-3, warm_up=0.2)
+    wanted = [schedule.rate(step / 8) for step in range(1, 9)]
+    assert wanted[4] > 10 * rates[3], "the jump"
+    for k in range(4):
+        assert rates[4 + k] == pytest.approx(rates[3] + (wanted[4 + k] - rates[3]) * k / EASING, rel=1e-3)
 
 
 def test_tensorboard_has_losses_held_out_losses_and_pictures(whole: Path) -> None:

@@ -18,6 +18,7 @@ from act2goal_ros.learning.report import Report
 from act2goal_ros.learning.schedule import Average, Schedule, TrainingError, seeded
 from act2goal_ros.model.config import ModelConfig
 
+EASING = 200  # steps in which the rate rises to that of another schedule: an annealed optimizer would throw the weights away
 MOST_UNSAVED = 10  # checkpoints in a row that may fail before the training stops
 
 
@@ -71,6 +72,7 @@ class Trainer:
         self._average = Average(job.module, schedule.ema)
         self._steps = self._skipped = self._in_a_row = self._unsaved = 0
         self._before, self._path = 0.0, folder / f"{job.name}.pt"
+        self._eased: tuple[int, float] | None = None  # the step at which the schedule changed, and the rate until then
         changes = self._resume()
         self._started = self._saved = time.monotonic()
         self._report = Report(folder, job.name, schedule, self._steps, self._before) if fabric.is_global_zero else None
@@ -95,7 +97,7 @@ class Trainer:
         return self._steps
 
     def _step(self, elapsed: float) -> None:
-        rate = self._schedule.rate(self._schedule.done(self._steps + (self._schedule.steps is not None), elapsed))
+        rate = self._rate(elapsed)
         losses = self._backward()
         norm = nn.utils.clip_grad_norm_(self._parameters, self._schedule.clip).item()
         if math.isfinite(norm) and all(map(math.isfinite, losses.values())):
@@ -110,6 +112,13 @@ class Trainer:
         self._job.after(self._steps)
         if self._report:
             self._tell(self._report, elapsed, losses, {"rate": rate, "norm": norm, "skipped": self._skipped})
+
+    def _rate(self, elapsed: float) -> float:
+        rate = self._schedule.rate(self._schedule.done(self._steps + (self._schedule.steps is not None), elapsed))
+        if self._eased is None:
+            return rate
+        since, before = self._eased
+        return min(rate, before + (rate - before) * (self._steps - since) / EASING) if self._steps < since + EASING else rate
 
     def _backward(self) -> dict[str, float]:
         """Sets the gradients to the mean over all parts of this step's batch, in all processes; returns the mean losses."""
@@ -170,6 +179,7 @@ class Trainer:
             "config": self._config.to_dict(),
             "schedule": asdict(self._schedule),
             "weights": self._job.weights,
+            "eased": self._eased,
         }
         try:
             save(self._path, state)
@@ -205,4 +215,6 @@ class Trainer:
         others = [
             f"weight of {name} {before.get(name)} → {value}" for name, value in self._job.weights.items() if before.get(name) != value
         ]
-        return self._schedule.changes(state.get("schedule", {})) + others
+        changes = self._schedule.changes(state.get("schedule", {}))
+        self._eased = (self._steps, self._optimizer.param_groups[0]["lr"]) if changes else state.get("eased")
+        return changes + others
