@@ -22,7 +22,7 @@ from act2goal_ros.sim.tasks import ENVIRONMENTS
 
 NAME = "learning"
 OUTPUTS = ROOT / "outputs" / NAME
-PARTS = ("tasks", "unseen", "msth", "plan", "replan", "world_model", "baselines", "command")  # of several entries each
+PARTS = ("tasks", "unseen", "msth", "plan", "replan", "world_model", "baselines", "command", "origin")  # of several entries each
 KEYS = (*PARTS[:5], "replan_every_frame_loss", "world_model", "imagination_ms", "tick_ms", "training_hours", "baselines",
         "hardware", "command", "commit", "date")  # fmt: skip
 SETTINGS = (*UNSEEN, "region")
@@ -35,13 +35,12 @@ def store(part: str, values: dict[str, Any], name: str = "", every: dict[str, An
     """Merges `values` into a part and `every` into the top, with the command and where and when it ran."""
     found = dict.fromkeys(KEYS) | results.load(NAME)
     for key in PARTS:
-        found[key] = found[key] or {}
-    command = next(iter(results.command(part).values()))
+        found[key] = found.get(key) or {}
+    label = f"{part}.{name}" if name and part in PARTS else part
     if part in PARTS:
         found[part] |= values
-        found["command"][f"{part}.{name}" if name else part] = command
-    else:
-        found["command"][part] = command
+    found["command"][label] = results.command(part)[f"command.{part}"]
+    found["origin"][label] = results.origin()
     found |= (every or {}) | results.origin()
     results.RESULTS.mkdir(parents=True, exist_ok=True)
     (results.RESULTS / f"{NAME}.json").write_text(json.dumps(found, indent=2) + "\n")

@@ -145,9 +145,16 @@ def baselines(found: Entry) -> list[str]:
     return ["## Baselines", "", *table(["same data", "success", "95 %", "at rest, released", "episodes"], rows)]
 
 
+def _commands(texts: Entry, origins: Entry) -> list[str]:
+    """A line each, with where and when it was run."""
+    where = {name: f" ({', '.join(map(str, origin.values()))})" for name, origin in origins.items()}
+    return [f"- {name}: `{text}`{where.get(name, '')}" for name, text in sorted(texts.items())]
+
+
 def page(found: Entry) -> str:
     """docs/results.md."""
-    part = {key: found.get(key) or {} for key in ("tasks", "unseen", "msth", "plan", "replan", "world_model", "baselines", "command")}
+    names = ("tasks", "unseen", "msth", "plan", "replan", "world_model", "baselines", "command", "origin")
+    part = {key: found.get(key) or {} for key in names}
     origin = f"{found.get('hardware') or 'hardware not recorded'}; commit {found.get('commit')}, {found.get('date')}"
     made = "Made by `python benchmarks/learning_page.py` from docs/results/learning.json. A figure that was not measured says so."
     lines = [
@@ -155,7 +162,7 @@ def page(found: Entry) -> str:
         *tasks(part["tasks"]), *plots(found), *unseen(part["unseen"], part["tasks"].get("cube_single")), *msth(part["msth"]),
         *variants("The plan", part["plan"], PLAN_TITLES, LEVELS), *replan(part["replan"], found.get("replan_every_frame_loss")),
         *world_model(part["world_model"]), *speed(found), *baselines(part["baselines"]),
-        "## Commands", "", *(f"- {name}: `{text}`" for name, text in sorted(part["command"].items())), "",
+        "## Commands", "", *_commands(part["command"], part["origin"]), "",
     ]  # fmt: skip
     return "\n".join(lines)
 

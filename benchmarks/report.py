@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from lerobot_table import table as lerobot_table
-from results import load
+from results import commands, load
 
 ROOT = Path(__file__).resolve().parent.parent
 SUCCESS_ROWS = {
@@ -84,17 +84,15 @@ def bringup(result: dict[str, Any]) -> str:
     pair = "not measured" if difference is None else (
         f"{100 * difference['difference']:+.1f} points, 95 % interval {100 * difference['low']:+.1f} to "
         f"{100 * difference['high']:+.1f}, {difference['episodes']} paired episodes")
-    commands = sorted({value for key, value in result.items() if key.startswith("command.")})
     return "\n".join([
         "## Bring-up", "",
-        f"{result.get('hardware', 'hardware not recorded')}; commit {result.get('commit')}, {result.get('date')}.", "",
         "Success by OGBench's criterion on its five official `visual-cube-single` tasks (official camera, 200 steps of 0.05 s):", "",
         *success_table(result), "",
         "With another episode's plan success must fall to chance, or the policy would know the goal past the plan.", "",
         f"Graph minus loop, paired: {pair}.", "",
         "| | measured | asked for |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in rows), "",
         *reached_table(result),
-        "Commands:", "", *(f"- `{command}`" for command in commands), "",
+        "Commands, and where and when each was run last:", "", *commands(result), "",
     ])
 
 
@@ -132,12 +130,10 @@ def realtime(result: dict[str, Any]) -> str:
          f"{swap['without']['ticks']})", "0"),
         ("on a GPU", "not measured: none was at hand", "TensorRT ≥ 2 × torch.compile"),
     ]  # fmt: skip
-    commands = sorted({value for key, value in result.items() if key.startswith("command.")})
     return "\n".join([
         "", "## Real time", "",
-        f"{result.get('hardware', 'hardware not recorded')}; commit {result.get('commit')}, {result.get('date')}.", "",
         "| | measured | asked for |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in rows), "",
-        "Commands:", "", *(f"- `{command}`" for command in commands), "",
+        "Commands, and where and when each was run last:", "", *commands(result), "",
     ])  # fmt: skip
 
 

@@ -13,13 +13,17 @@ import click
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
+WIDE = {"avx512f": "AVX-512", "amx_bf16": "AMX"}  # what decides how fast small networks are on a CPU
 RESULTS = ROOT / "docs" / "results"
 
 
 def hardware() -> str:
-    """Processor, cores, memory, GPU."""
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
-    return f"{os.cpu_count()} cores of {model}, {psutil.virtual_memory().total / 2**30:.0f} GiB, no GPU"
+    """Processor, cores, wide instructions, memory, GPU."""
+    lines = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line]
+    found = {name.strip(): value.strip() for name, value in reversed(lines)}
+    wide = [text for flag, text in WIDE.items() if flag in found.get("flags", "").split()]
+    of = " with ".join([found.get("model name", "?"), *([" and ".join(wide)] if wide else [])])
+    return f"{os.cpu_count()} cores of {of}, {psutil.virtual_memory().total / 2**30:.0f} GiB, no GPU"
 
 
 def origin() -> dict[str, str]:
@@ -40,10 +44,19 @@ def merge(name: str, values: dict[str, Any]) -> None:
     (RESULTS / f"{name}.json").write_text(json.dumps(load(name) | values, indent=2) + "\n")
 
 
-def command(part: str) -> dict[str, str]:
-    """The command that runs this part, by the key it is kept under; no folder of this machine in it."""
+def command(part: str) -> dict[str, Any]:
+    """The command that runs this part and where that was done, by the keys they are kept under; no folder of this machine in it."""
     arguments = " ".join(map(_without_folder, sys.argv[1:]))
-    return {f"command.{part}": f"python benchmarks/{Path(sys.argv[0]).name} {arguments}"}
+    return {f"command.{part}": f"python benchmarks/{Path(sys.argv[0]).name} {arguments}", f"origin.{part}": origin()}
+
+
+def commands(result: dict[str, Any]) -> list[str]:
+    """A line for each part: its command, and where and when it was run."""
+    lines = []
+    for key in sorted(key for key in result if key.startswith("command.")):
+        found = result.get(key.replace("command.", "origin.", 1), {})
+        lines.append(f"- `{result[key]}`: {', '.join(str(found[name]) for name in ('hardware', 'commit', 'date') if name in found)}")
+    return lines
 
 
 def _without_folder(argument: str) -> str:
