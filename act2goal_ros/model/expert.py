@@ -45,13 +45,14 @@ class LiveTokens(NamedTuple):
 
 
 class Context(NamedTuple):
-    """All that the actions attend to: keys and values per block (B, heads, N, D), mask (B, 1, 1, N), a summary (B, W); where object
-    and target were found, (B, 3) m in the arm's base frame; and logits of which kind of thing the object is, (B, K)."""
+    """All that the actions attend to: keys and values per block (B, heads, N, D), mask (B, 1, 1, N), what a summary adds to the blocks'
+    modulations (B, L · 8 W); where object and target were found, (B, 3) m in the arm's base frame; and logits of which kind of thing
+    the object is, (B, K)."""
 
     keys: Sequence[Tensor]
     values: Sequence[Tensor]
     mask: Tensor
-    summary: Tensor
+    modulation: Tensor
     found: Tensor
     target: Tensor
     choice: Tensor
@@ -243,7 +244,8 @@ class ActionExpert(nn.Module):
         unseen[:, -4:-2] = 1.0 - goal_mask
         keys, values = self._keys_and_values((keys[0], values[0]), tokens)
         summary = self.summary(tokens[:, present.shape[1] - own.shape[1] :].flatten(1))
-        return Context(keys, values, _mask(hidden, unseen), summary, found, target, spotted.choice)
+        modulation = functional.linear(summary, self._modulating("weight"))
+        return Context(keys, values, _mask(hidden, unseen), modulation, found, target, spotted.choice)
 
     def shift(self, live: LiveTokens, tool: Tensor) -> Tensor:
         """(B, 2): how far the picture is from where the camera of the training would show the tool (B, 3) m, in −1 .. 1 units.
@@ -308,12 +310,16 @@ class ActionExpert(nn.Module):
         keys, values = (torch.cat([old, new], 2).chunk(c.blocks, 1) for old, new in zip(known, live, strict=True))
         return keys, values
 
-    def _modulations(self, condition: Tensor) -> list[Sequence[Tensor]]:
-        """Of all blocks at once, from (B, W)."""
-        layers, parts = [cast(ExpertBlock, block).modulation.linear for block in self.blocks], len(MODULATED)
-        weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
-        found = functional.linear(condition, weight, bias + self.modulated).unsqueeze(1).chunk(parts * len(layers), -1)
-        return [found[parts * i : parts * (i + 1)] for i in range(len(layers))]
+    def _modulating(self, name: str) -> Tensor:
+        """Weights (L · 8 W, W) or biases of all blocks' modulations."""
+        return torch.cat([getattr(cast(ExpertBlock, block).modulation.linear, name) for block in self.blocks])
+
+    def _modulations(self, condition: Tensor, summarised: Tensor) -> list[Sequence[Tensor]]:
+        """Of all blocks at once, from (B, W) and what the context's summary adds (B, L · 8 W), the same in all steps of the flow."""
+        own = functional.linear(condition, self._modulating("weight"), self._modulating("bias") + self.modulated)
+        parts = len(MODULATED)
+        found = (own + summarised).unsqueeze(1).chunk(parts * len(self.blocks), -1)
+        return [found[parts * i : parts * (i + 1)] for i in range(len(self.blocks))]
 
     def _own_tokens(
         self, live: LiveTokens, shift: Tensor, chain: Chain, joints: Tensor, velocities: Tensor, gripper: Tensor
@@ -352,8 +358,8 @@ class ActionExpert(nn.Module):
         distal[:, self.config.chunk_steps :] = 1.0
         x = self.embed(mixed) + self.given(known) + self.row_time(row_times, distal)
         condition = self.level(torch.cat([fourier(action_level, longest=2.0), fourier(plan_level, longest=2.0)], -1))
-        condition = condition + context.summary
-        for block, key, value, modulation in zip(self.blocks, context.keys, context.values, self._modulations(condition), strict=True):
+        modulations = self._modulations(condition, context.modulation)
+        for block, key, value, modulation in zip(self.blocks, context.keys, context.values, modulations, strict=True):
             x = block(x, key, value, context.mask, modulation)
         return self.head(self.norm(x))
 
