@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from test_dataset import episode
 
 torch = pytest.importorskip("torch")
 
+from act2goal_ros.cli.export import command as export_command  # noqa: E402
 from act2goal_ros.learning import released, train  # noqa: E402
 from act2goal_ros.learning.batches import AGES, HOLD_STEPS, Episodes, Sampler, arrival  # noqa: E402
 from act2goal_ros.learning.dataset import Episode, write_shard  # noqa: E402
@@ -311,6 +313,21 @@ def test_noise_level_as_an_input(system: System, tmp_path: Path) -> None:
     np.testing.assert_array_equal(chunk(1.0), as_served)
     np.testing.assert_allclose(chunk(1.0 - 1e-7), as_served, atol=1e-4)
     assert np.abs(chunk(0.2) - as_served).max() > 1e-4
+
+
+def test_an_exported_model_is_exported_again(system: System, tmp_path: Path) -> None:
+    """From its weights alone, with another number of flow steps; and what a folder without any is told."""
+    weights, made = tmp_path / "weights", tmp_path / "made"
+    weights.mkdir()
+    arguments = [str(weights), str(made), "--name", "again", "--flow-steps", "2"]
+    result = CliRunner().invoke(export_command, arguments)
+    assert result.exit_code == 1 and "no checkpoint" in result.output
+    released.save(weights, system, system.config.to_dict())
+    result = CliRunner().invoke(export_command, arguments)
+    assert result.exit_code == 0, result.output
+    bundle = ModelBundle.load(made, "ur5e_sim")
+    assert bundle.config.flow_steps == 2 and bundle.manifest["training"] == {"from": "weights"}
+
 
 
 def test_given_actions_are_kept(folder: Path) -> None:

@@ -9,7 +9,7 @@ import click
 @click.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--part", default="stage2", show_default=True, help="Checkpoint to export: stage1 or stage2.")
+@click.option("--part", default="stage2", show_default=True, help="Checkpoint to export: stage1, stage2 or distilled.")
 @click.option("--name", default="act2goal-tiny", show_default=True)
 @click.option("--robot", "robots", multiple=True, default=("ur5e_sim",), show_default=True,
               help="Robots that may load it: those whose recordings it was trained on. Others are refused.")
@@ -26,17 +26,26 @@ def command(
     about: Path | None,
     levels: bool,
 ) -> None:
-    """Write the networks of RUN to FOLDER as ONNX, each checked against torch, with a manifest."""
-    from act2goal_ros.learning.checkpoint import load
+    """Write the networks of RUN to FOLDER as ONNX, each checked against torch, with a manifest.
+
+    RUN may also be a folder with weights.safetensors, as exports have.
+    """
+    from act2goal_ros.learning import released
+    from act2goal_ros.learning.checkpoint import CheckpointError, load
     from act2goal_ros.learning.presets import build_system
     from act2goal_ros.model.config import ModelConfig
     from act2goal_ros.serving.export import export
 
-    state = load(run / f"{part}.pt")
+    try:
+        state = released.load(run) if (run / released.FILE).exists() else load(run / f"{part}.pt")
+    except CheckpointError as error:
+        raise click.ClickException(str(error)) from error
     system = build_system(ModelConfig.from_dict(state["config"] | ({"flow_steps": flow_steps} if flow_steps else {})))
     system.load_state_dict(state["average"])
-    description = {"name": name, "robots": list(robots), "training": {"part": part, "steps": state["steps"],
-                   "minutes": round(state["elapsed"] / 60, 1)}}
+    training = {"from": run.name}
+    if "steps" in state:
+        training = {"part": part, "steps": state["steps"], "minutes": round(state["elapsed"] / 60, 1)}
+    description = {"name": name, "robots": list(robots), "training": training}
     if about is not None:
         description |= json.loads(about.read_text())
     for network, difference in export(system, folder, description, levels).items():
