@@ -32,6 +32,7 @@ from act2goal_ros.learning.schedule import Average, Schedule, TrainingError, see
 from act2goal_ros.learning.system import System  # noqa: E402
 from act2goal_ros.model.config import ModelConfig  # noqa: E402
 from act2goal_ros.model.kinematics import ForwardKinematics  # noqa: E402
+from act2goal_ros.serving.bundle import WEIGHTS, ModelBundle, ModelError  # noqa: E402
 
 PROGRAM = [sys.executable, str(Path(__file__).with_name("training_under_test.py"))]
 PATIENCE_S = 600.0
@@ -459,7 +460,9 @@ def test_released_weights_come_back(tmp_path: Path) -> None:
     assert ModelConfig.from_dict(state["config"]) == TINY and state["average"].keys() == system.state_dict().keys()
     for name, value in system.state_dict().items():
         torch.testing.assert_close(state["average"][name], value, rtol=1e-3 if name in large else 0, atol=1e-6 if name in large else 0)
-    whole = (tmp_path / released.FILE).read_bytes()
-    (tmp_path / released.FILE).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelError, match=r"no model in .*; `act2goal export .* FOLDER` makes one of its weights"):
+        ModelBundle.load(tmp_path)
+    whole = (tmp_path / WEIGHTS).read_bytes()
+    (tmp_path / WEIGHTS).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"weights.safetensors \(\d+ bytes\) cannot be read"):
         released.load(tmp_path)

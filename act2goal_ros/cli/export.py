@@ -34,10 +34,11 @@ def command(
     from act2goal_ros.learning.checkpoint import CheckpointError, load
     from act2goal_ros.learning.presets import build_system
     from act2goal_ros.model.config import ModelConfig
+    from act2goal_ros.serving.bundle import WEIGHTS
     from act2goal_ros.serving.export import export
 
     try:
-        state = released.load(run) if (run / released.FILE).exists() else load(run / f"{part}.pt")
+        state = released.load(run) if (run / WEIGHTS).exists() else load(run / f"{part}.pt")
     except CheckpointError as error:
         raise click.ClickException(str(error)) from error
     system = build_system(ModelConfig.from_dict(state["config"] | ({"flow_steps": flow_steps} if flow_steps else {})))

@@ -10,20 +10,20 @@ from safetensors.torch import save_file
 from torch import nn
 
 from act2goal_ros.learning.checkpoint import CheckpointError
+from act2goal_ros.serving.bundle import WEIGHTS
 
-FILE = "weights.safetensors"
 LARGE = 4096  # values, from which on a tensor is kept in half precision
 
 
 def save(folder: Path, module: nn.Module, config: dict[str, Any]) -> None:
     """Writes folder/weights.safetensors, large tensors in float16."""
     tensors = {name: _short(value.detach()).contiguous() for name, value in module.state_dict().items()}
-    save_file(tensors, folder / FILE, {"config": json.dumps(config)})
+    save_file(tensors, folder / WEIGHTS, {"config": json.dumps(config)})
 
 
 def load(folder: Path) -> dict[str, Any]:
     """As a checkpoint's `average` and `config`. Raises CheckpointError where there are none, or none that can be read."""
-    path = folder / FILE
+    path = folder / WEIGHTS
     if not path.is_file():
         raise CheckpointError(f"no weights {path}: models exported by earlier versions have none, start from a checkpoint")
     try:

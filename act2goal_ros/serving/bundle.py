@@ -12,6 +12,7 @@ from act2goal_ros.serving.policy import GoalPolicy
 from act2goal_ros.serving.reference import FILE as REFERENCE
 
 MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"  # what trainings start from (learning/released.py)
 FORMAT = 2  # 2: the tick is one network
 NETWORKS = ("encode", "decode", "distance", "imagine", "plan_keys", "tick")
 
@@ -39,7 +40,8 @@ class ModelBundle:
             contents = (folder / MANIFEST).read_bytes()
             manifest = json.loads(contents)
         except OSError as error:
-            raise ModelError(f"no model in {folder}: {error}") from error
+            hint = f"; `act2goal export {folder} FOLDER` makes one of its weights" if (folder / WEIGHTS).is_file() else ""
+            raise ModelError(f"no model in {folder}: {error}{hint}") from error
         except ValueError as error:
             raise ModelError(f"{folder / MANIFEST} is not JSON: {error}") from error
         if manifest.get("format") != FORMAT:
