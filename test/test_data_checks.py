@@ -79,6 +79,16 @@ def test_a_damaged_episode_is_left_out_and_named(damage: str, tmp_path: Path) ->
         raise AssertionError(skipped.reason)
 
 
+def test_without_pictures_their_size_does_not_matter(tmp_path: Path) -> None:
+    blind = np.zeros((20, 1, 1, 3), np.uint8)
+    write_shard(tmp_path / "00000", [replace(usable(40, 1), frames=blind), replace(usable(), frames=blind.repeat(2, 0))])
+    write_shard(tmp_path / "00001", [usable(40, 2)])
+    loaded = load_episodes(tmp_path, CONFIG, pictures=False)
+    assert [len(group) for group in loaded.by_shard] == [1, 1]
+    assert [skipped.reason for skipped in loaded.skipped] == ["frames has shape (40, 1, 1, 3), expected (20, 1, 1, 3)"]
+    assert [shard.name for shard in load_episodes(tmp_path, CONFIG).shards] == ["00001"]
+
+
 def test_the_shortest_episode_is_sampled_from(tmp_path: Path) -> None:
     """As those of the simulator in which the cube is at its target from the start."""
     write_shard(tmp_path / "00000", [usable(17, 1), usable(17, 2)])

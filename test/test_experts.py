@@ -10,7 +10,7 @@ pytest.importorskip("ogbench")
 from act2goal_ros.learning.dataset import Episode  # noqa: E402
 from act2goal_ros.learning.simulate import Disturbances, Recorder  # noqa: E402
 from act2goal_ros.sim.arm import SimulatedArm  # noqa: E402
-from act2goal_ros.sim.experts.motion import STEP, ExpertLimits, SetPoints, clear_way, finger_room, roomy  # noqa: E402
+from act2goal_ros.sim.experts.motion import STEP, ExpertLimits, SetPoints, clear_way, finger_room, roomy, wrap  # noqa: E402
 from act2goal_ros.sim.experts.order import APART, is_ready, next_cube, parking_place, settled_cubes  # noqa: E402
 from act2goal_ros.sim.experts.sequence import SequenceExpert  # noqa: E402
 
@@ -143,6 +143,21 @@ def test_a_cube_on_its_side_is_still_grasped(arm):
         for point in points.advance(target):
             arm.step(point, gripper)
     assert expert.done and arm.success()
+
+
+def test_the_gripper_keeps_its_yaw_however_the_cube_lies():
+    arm = SimulatedArm("cube-single-1", image_size=32)
+    arm.reset("cube-single-1", 0)
+    arm.data.joint("object_joint_0").qpos[3:] = [np.cos(0.25), 0.0, 0.0, np.sin(0.25)]  # turned by 0.5 rad
+    expert, start = SequenceExpert(arm, np.array([0.425, 0.0, 0.28])), arm.gripper_yaw
+    points, turned = SetPoints(arm.joint_positions, ExpertLimits()), []
+    while not expert.done and arm.time < 10.0:
+        target, gripper = expert.act()
+        for point in points.advance(target):
+            arm.step(point, gripper)
+        turned.append(abs(wrap(arm.gripper_yaw - start)))
+    assert expert.done and arm.success()
+    assert max(turned) < 0.2, "fingers that close turn the cube"
 
 
 def is_sound(episode: Episode, arm: SimulatedArm) -> bool:

@@ -27,10 +27,15 @@ from act2goal_ros.model.reader import PlanReader  # noqa: E402
 from act2goal_ros.model.spotter import Spotter  # noqa: E402
 
 LABELS = torch.tensor([[[0.26, 0.63, 1.0], [0.9, 0.1, 1.0], [0.0, 0.0, 0.0], [float("nan")] * 3]])
+KNOWING = torch.tensor([[-20.0, -20.0, 20.0, 0.0]])  # logits of being nowhere, right for the LABELS
+GRIPPER = len(KEYPOINTS) - 1
 
 
-def tokens(maps: torch.Tensor, grid: torch.Tensor) -> LiveTokens:
-    return LiveTokens(torch.zeros(1), (maps.softmax(-1) @ grid).flatten(1), torch.zeros(1), maps)
+def tokens(maps: torch.Tensor, grid: torch.Tensor, nowhere: torch.Tensor = KNOWING) -> LiveTokens:
+    """Of logits of where each thing is (B, K, P) and of its being nowhere (B, K)."""
+    logits = torch.cat([maps, nowhere.unsqueeze(-1)], -1)
+    sure = 1.0 - logits.softmax(-1)[..., -1]
+    return LiveTokens(torch.zeros(1), (maps.softmax(-1) @ grid).flatten(1), torch.zeros(1), logits, sure)
 
 
 def grid_of(side: int) -> torch.Tensor:
@@ -54,13 +59,44 @@ def test_a_live_key_point_where_it_is_costs_nothing_and_elsewhere_it_does() -> N
     assert right < 0.05 < 1.0 < wrong
 
 
-def test_what_is_not_seen_or_not_known_has_no_weight() -> None:
+def test_what_is_not_known_has_no_weight_and_what_is_not_seen_is_asked_for_no_place() -> None:
+    torch.manual_seed(0)
     grid, maps = grid_of(16), peaks(LABELS, 16).requires_grad_()
-    live_loss(tokens(maps + torch.randn_like(maps), grid), LABELS, grid, 16).backward()
-    used = maps.grad.abs().sum(-1)[0]
-    assert (used[:2] > 0).all() and (used[2:] == 0).all()
+    unsure = torch.zeros(1, 4).requires_grad_()
+    seen = tokens(maps + torch.randn_like(maps), grid, unsure)
+    points = seen.points.detach().requires_grad_()
+    live_loss(seen._replace(points=points), LABELS, grid, 16).backward()
+    for used in (maps.grad.abs().sum(-1)[0], unsure.grad.abs()[0]):
+        assert (used[:3] > 0).all() and used[3] == 0
+    assert (points.grad.unflatten(1, (-1, 2)).abs().sum(-1)[0] > 0).tolist() == [True, True, False, False]
+    elsewhere = maps.detach().clone()
+    elsewhere[:, 2:] = elsewhere[:, 2:].roll(77, -1)
+    found = [live_loss(tokens(given, grid, unsure), LABELS, grid, 16) for given in (maps, elsewhere)]
+    torch.testing.assert_close(*found)
     nothing = torch.full_like(LABELS, float("nan"))
     assert live_loss(tokens(maps, grid), nothing, grid, 16) == 0
+
+
+def test_that_a_thing_is_nowhere_is_learnt() -> None:
+    """The loss falls with the logit of being nowhere for what is absent and rises with it for what is there."""
+    grid, maps = grid_of(16), peaks(LABELS, 16)
+
+    def loss(kind: int, logit: float) -> float:
+        nowhere = KNOWING.clone()
+        nowhere[0, kind] = logit
+        return live_loss(tokens(maps, grid, nowhere), LABELS, grid, 16).item()
+
+    for kind in range(3):
+        courses = [loss(kind, logit) for logit in (-8.0, -2.0, 0.0, 2.0, 8.0)]
+        assert courses == sorted(courses, reverse=kind == 2) and abs(courses[-1] - courses[0]) > 2.0
+    nowhere = torch.zeros(1, 4, requires_grad=True)
+    optimizer = torch.optim.Adam([nowhere], lr=0.5)
+    for _ in range(50):
+        optimizer.zero_grad()
+        live_loss(tokens(maps, grid, nowhere), LABELS, grid, 16).backward()
+        optimizer.step()
+    sure = tokens(maps, grid, nowhere).sure[0]
+    assert sure[:2].min() > 0.99 and sure[2] < 0.05 and nowhere[0, 3] == 0.0
 
 
 def test_key_points_are_read_from_features_that_show_them() -> None:
@@ -152,18 +188,20 @@ def test_what_the_plan_moves_can_be_told_from_what_it_leaves(moved: int) -> None
     expert = ActionExpert(config).eval()
     torch.nn.init.normal_(expert.foreseen[-1].weight)
     things = torch.zeros(1, 3, 2 * config.live_width)
-    live = LiveTokens(torch.zeros(1, 16, config.expert_width), torch.zeros(1, 64), things, torch.zeros(1, 3, 256))
+    live = LiveTokens(torch.zeros(1, 16, config.expert_width), torch.zeros(1, 64), things, torch.zeros(1, 3, 257), torch.ones(1, 3))
     read = torch.zeros(1, config.frames, 9)
     read[..., 6:] = 1.0
     other = read.clone()
     other[:, -1, moved] = 0.5  # u, in the last frame
     mask, times = torch.ones(1, config.frames), torch.arange(config.frames).float()[None]
 
-    def seen(places: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def seen(places: torch.Tensor, mask: torch.Tensor, live: LiveTokens = live) -> torch.Tensor:
         return expert._things(live, torch.zeros(1, 2), places, mask, times)[0]
 
     differs = (seen(other, mask) - seen(read, mask)).abs().amax(-1)[0] > 1e-6
     assert differs.tolist() == [k == moved for k in range(3)]
+    absent = live._replace(sure=torch.zeros(1, 3))
+    assert torch.equal(seen(other, mask, absent), seen(read, mask, absent)), "what is nowhere is not moved"
     mask[:, -1] = 0.0
     assert torch.equal(seen(other, mask), seen(read, mask))
 
@@ -185,7 +223,7 @@ def test_other_key_points_than_the_configuration_s_are_named(tmp_path: Path) -> 
     write_shard(tmp_path / "1", [good])
     found = Episodes(tmp_path, config=SMALL)
     count = len(good.frames)
-    assert [str(s.reason) for s in found.skipped] == [f"keypoints has shape ({count}, 3, 3), expected ({count}, 8, 3)"]
+    assert [str(s.reason) for s in found.skipped] == [f"keypoints has shape ({count}, 3, 3), expected ({count}, {len(KEYPOINTS)}, 3)"]
 
 
 @pytest.fixture
@@ -195,7 +233,7 @@ def dots(tmp_path: Path) -> Path:
     made = []
     for seed in range(3):
         e = episode(24 + HOLD_STEPS, seed)
-        frames, labels = np.zeros((len(e.frames), 128, 128, 3), np.uint8), np.zeros((len(e.frames), 8, 3), np.float32)
+        frames, labels = np.zeros((len(e.frames), 128, 128, 3), np.uint8), np.zeros((len(e.frames), len(KEYPOINTS), 3), np.float32)
         for frame, label in zip(frames, labels, strict=True):
             u, v = generator.integers(10, 118, 2)
             frame[v - 4 : v + 4, u - 4 : u + 4] = 255
@@ -208,14 +246,20 @@ def dots(tmp_path: Path) -> Path:
 def test_the_live_encoder_learns_where_things_are(dots: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     live, fabric = LiveEncoder(SMALL), make_fabric()
-    schedule = Schedule(steps=120, batch=16, learning_rate=4e-3, ema=0.9)
+    schedule = Schedule(steps=240, batch=16, learning_rate=4e-3, ema=0.9)
     looking.train_looking(Episodes(dots, config=SMALL), SMALL, live, tmp_path, schedule, fabric, Cadence(check_steps=60))
     pixels = [line.split(",") for line in (tmp_path / "looking-training.csv").read_text().splitlines()]
     column = pixels[0].index("pixels")
     assert float(pixels[1][column]) > 5 > 1 > float(pixels[-1][column])
+    shown = torch.from_numpy(np.array(next(read_shard(dots / "0")).frames[:8])).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        sure = live(shown).sure
+        torch.testing.assert_close(live.located(shown)[:, -len(KEYPOINTS) :], sure)
+    assert sure[:, 0].min() > 0.9 > 0.1 > sure[:, 1:].max(), "only the first thing is there"
     fresh = LiveEncoder(SMALL)
     assert looking.take_over(fresh, tmp_path) and not looking.take_over(LiveEncoder(SMALL), tmp_path / "elsewhere")
     torch.testing.assert_close(fresh.points.weight, live.points.weight)
+    torch.testing.assert_close(fresh.nowhere, live.nowhere)
     assert (tmp_path / "looking-training.png").exists()
 
 
@@ -223,7 +267,8 @@ def test_samples_carry_labels_or_say_that_there_are_none(dots: Path) -> None:
     found = Episodes(dots, config=SMALL)
     found.latents = [np.zeros((len(e.frames), 8, 8, 8), np.float16) for e in found.all]
     batch = Sampler(found, [0, 1], SMALL, 0).batch(2)
-    assert batch.keypoints.shape == (2, SMALL.frames, 8, 3) and batch.live_keypoints.shape == (2 * len(AGES), 8, 3)
+    assert batch.keypoints.shape == (2, SMALL.frames, len(KEYPOINTS), 3)
+    assert batch.live_keypoints.shape == (2 * len(AGES), len(KEYPOINTS), 3)
     u, v = (batch.live_keypoints[0, 0, :2] * 128).int().tolist()
     assert batch.pictures[0, :, v, u].min() == 1.0, "the live frame shows the dot where its label says"
 
@@ -244,7 +289,7 @@ def test_where_the_tool_is_in_the_picture_is_fitted_to_the_data(tmp_path: Path) 
         joints = (np.array([-1.9, -1.5, 2.1, -2.1, -1.57, 0.0]) + 0.15 * generator.normal(size=(len(e), 6))).astype(np.float32)
         tool = system.expert.kinematics(torch.from_numpy(joints[::2])).tool.numpy()
         points = (((seen_by(CAMERA, tool) + 1) / 2 * 15) + 0.5) / 16
-        labels = np.zeros((len(e.frames), 8, 3), np.float32)
+        labels = np.zeros((len(e.frames), len(KEYPOINTS), 3), np.float32)
         labels[:, -1] = np.concatenate([points, ((points > 0) & (points < 1)).all(1, keepdims=True)], 1)
         made.append(replace(large_frames(e), joints=joints, keypoints=labels))
     write_shard(tmp_path / "0", made)
@@ -263,8 +308,8 @@ def test_how_high_a_thing_is_and_where_its_key_point_shows_it_is_measured(tmp_pa
         joints = (np.array([-1.9, -1.5, 2.1, -2.1, -1.57, 0.0]) + 0.15 * generator.normal(size=(len(e), 6))).astype(np.float32)
         tool = system.expert.kinematics(torch.from_numpy(joints[::2])).tool.numpy()
         place = np.append(generator.uniform((-0.15, 0.35), (0.15, 0.55)), 0.08)
-        labels = np.zeros((len(e.frames), 8, 3), np.float32)
-        for kind, points in ((1, seen_by(CAMERA, place[None] - [0.01, -0.02, 0.0])), (7, seen_by(CAMERA, tool))):
+        labels = np.zeros((len(e.frames), len(KEYPOINTS), 3), np.float32)
+        for kind, points in ((1, seen_by(CAMERA, place[None] - [0.01, -0.02, 0.0])), (GRIPPER, seen_by(CAMERA, tool))):
             shares = ((points + 1) / 2 * 15 + 0.5) / 16
             labels[:, kind] = np.concatenate([shares, ((shares > 0) & (shares < 1)).all(1, keepdims=True)], 1)
         world = np.array([place[1], -place[0], place[2]], np.float32)
@@ -274,28 +319,27 @@ def test_how_high_a_thing_is_and_where_its_key_point_shows_it_is_measured(tmp_pa
     train.prepare(system, episodes)
     found = system.expert.spotter.thing_offsets.numpy()
     np.testing.assert_allclose(found[1], [0.01, -0.02, 0.08], atol=0.004)
-    np.testing.assert_allclose(np.delete(found, 1, 0), [[0.0, 0.0, 0.02]] * 7)
+    np.testing.assert_allclose(np.delete(found, 1, 0), [[0.0, 0.0, 0.02]] * GRIPPER)
 
 
 def test_a_picture_that_is_shifted_is_noticed_by_where_the_tool_is_seen() -> None:
-    """By a sharp key point and a known camera alone; a little is the key point's own error."""
+    """By a key point that is there and a known camera alone; a little is the key point's own error."""
     torch.manual_seed(0)
     expert, grid, tool = System(SMALL).expert, grid_of(16), torch.tensor([[0.05, 0.45, 0.15]])
     expected = torch.from_numpy(seen_by(CAMERA, tool.numpy())).float()
 
-    def found(moved: tuple[float, float], spread: float = 0.6) -> list[float]:
+    def found(moved: tuple[float, float], nowhere: float = -20.0) -> list[float]:
         share = (((expected + torch.tensor(moved)) + 1) / 2 * 15 + 0.5) / 16
-        maps = peaks(share.unsqueeze(1).expand(1, 8, 2), 16, spread)
-        points = torch.zeros(1, 32, 2)
-        points[:, :8] = maps.softmax(-1) @ grid
-        shift: torch.Tensor = expert.shift(LiveTokens(torch.zeros(1), points.flatten(1), torch.zeros(1), maps), tool)
+        live = tokens(peaks(share.unsqueeze(1).expand(1, SMALL.keypoints, 2), 16), grid, torch.full((1, SMALL.keypoints), nowhere))
+        points = torch.nn.functional.pad(live.points, (0, 64 - live.points.shape[1]))
+        shift: torch.Tensor = expert.shift(live._replace(points=points), tool)
         return [float(x) for x in shift[0]]
 
     assert found((0.2, -0.1)) == [0.0, 0.0], "the camera is not known"
     expert.projection.copy_(torch.from_numpy(CAMERA))
     np.testing.assert_allclose(found((0.2, -0.1)), (0.2, -0.1), atol=0.02)
     assert np.abs(found((0.01, 0.01))).max() < 0.003
-    assert np.abs(found((0.2, -0.1), spread=20.0)).max() == 0.0, "the tool is not to be seen"
+    np.testing.assert_allclose(found((0.2, -0.1), nowhere=20.0), 0.0, atol=1e-6, err_msg="the tool is not to be seen")
 
 
 def test_without_labels_the_part_says_what_is_missing(tmp_path: Path) -> None:

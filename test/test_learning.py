@@ -188,7 +188,9 @@ def test_every_part_gets_a_gradient(system: System, episodes: Episodes) -> None:
     assert still == []
 
 
-def test_the_action_loss_reaches_the_world_model(system: System, episodes: Episodes) -> None:
+def test_the_action_loss_reaches_the_world_model(system: System, episodes: Episodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for plans of which nothing is told but where things are."""
+    monkeypatch.setattr("act2goal_ros.learning.system.BLIND", 0.0)
     system.zero_grad()
     system.losses(Sampler(episodes, [0, 1, 2], SMALL, 0).batch(2))["action"].backward()
     assert system.world.blocks[0].qkv.weight.grad.abs().sum() > 0
@@ -236,7 +238,8 @@ def test_a_student_learns_the_teacher_s_actions_in_one_step(episodes: Episodes) 
     for name, value in teacher.state_dict().items():
         unchanged = torch.equal(value, student.state_dict()[name])
         assert unchanged or name.startswith(("expert.blocks", "expert.embed", "expert.head", "expert.norm", "expert.level", "expert.given",
-                                             "expert.row_time", "expert.frame_time", "expert.reach", "expert.carry", "expert.summary"))
+                                             "expert.row_time", "expert.frame_time", "expert.reach", "expert.carry", "expert.summary",
+                                             "expert.shares"))
 
 
 def test_a_configuration_that_cannot_be() -> None:
@@ -391,22 +394,34 @@ def test_flange_of_the_ur5e_at_zero() -> None:
     assert torch.allclose(chain.axes[0, :, 2], torch.tensor([0.0, -1.0, 0.0]), atol=1e-5)
 
 
-def test_joint_motions_move_the_tool_as_asked_without_turning_it() -> None:
-    kinematics = ForwardKinematics()
-    generator = torch.Generator().manual_seed(0)
+def test_joint_motions_bring_the_tool_where_it_is_to_be_without_turning_it() -> None:
+    """Decimetres away, in one step and in the arm's present configuration; and nothing moves where the tool is there already."""
+    kinematics, generator = ForwardKinematics(), torch.Generator().manual_seed(0)
     joints = torch.tensor([[-1.5, -1.8, 1.9, -1.6, -1.57, 0.3]]) + 0.2 * torch.randn(50, 6, generator=generator)
-    ways = 0.002 * torch.randn(50, 2, 3, generator=generator)
-    motions = kinematics.towards(kinematics(joints), ways)
-    before, after = kinematics(joints), kinematics(joints + motions[:, 1])
-    assert torch.allclose(after.tool - before.tool, ways[:, 1], atol=6e-4)  # damping and curvature
-    assert torch.allclose(after.axes, before.axes, atol=2e-3)
+    before = kinematics(joints)
+    ways = 0.2 * (torch.rand(50, 2, 3, generator=generator) - 0.5)
+    motions = kinematics.reaching(joints, before, before.tool.unsqueeze(1) + ways)
+    for number in range(2):
+        after = kinematics(joints + motions[:, number])
+        torch.testing.assert_close(after.tool - before.tool, ways[:, number], atol=1e-5, rtol=0)
+        torch.testing.assert_close(after.axes, before.axes, atol=1e-5, rtol=0)
+    assert motions.abs().max() < 1.5, "no other elbow, no other wrist"
+    assert kinematics.reaching(joints, before, before.tool.unsqueeze(1)).abs().max() < 1e-4
 
 
-def test_the_jacobian_is_the_derivative_of_the_tool_s_position() -> None:
-    kinematics = ForwardKinematics().double()
-    joints = torch.tensor([-1.5, -1.8, 1.9, -1.6, -1.57, 0.3], dtype=torch.float64)
-    expected = torch.autograd.functional.jacobian(lambda q: kinematics(q.unsqueeze(0)).tool[0], joints)
-    assert torch.allclose(kinematics(joints.unsqueeze(0)).jacobian[0, :, :3], expected.T, atol=1e-9)
+def test_what_is_out_of_reach_is_pointed_at_with_the_arm_stretched() -> None:
+    kinematics, joints = ForwardKinematics(), torch.tensor([[-1.5, -1.8, 1.9, -1.6, -1.57, 0.3]])
+    before, place = kinematics(joints), torch.tensor([[[0.3, 1.5, 0.3]]])
+    motion = kinematics.reaching(joints, before, place)[:, 0]
+    after = kinematics(joints + motion)
+    assert abs((joints + motion)[0, 2]) < 1e-3, "the elbow is straight"
+    torch.testing.assert_close(after.axes, before.axes, atol=1e-5, rtol=0)
+    nearer = (place[:, 0] - before.tool).norm() - (place[:, 0] - after.tool).norm()
+    assert 0.4 < nearer and after.tool[0, 1] > 0.8
+    anywhere = 2 * torch.pi * (torch.rand(500, 6, generator=torch.Generator().manual_seed(0)) - 0.5)
+    anywhere[:100, 4], anywhere[0] = 0.0, 0.0  # a straight wrist, of which two axes are one
+    motions = kinematics.reaching(anywhere, kinematics(anywhere), 2 * torch.randn(500, 2, 3))
+    assert motions.isfinite().all() and motions.abs().max() <= torch.pi + 1e-5
 
 
 def test_a_robot_has_arrived_once_it_stays_put() -> None:

@@ -1,13 +1,15 @@
 """The simulated arm and its expert."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("ogbench")
 
-from act2goal_ros.learning.simulate import Disturbances, Recorder  # noqa: E402
+from act2goal_ros.learning.simulate import Disturbances, PolicyDriver, Recorder, _Turns  # noqa: E402
+from act2goal_ros.serving.policy import Proprio  # noqa: E402
 from act2goal_ros.sim.arm import SimulatedArm  # noqa: E402
 from act2goal_ros.sim.experts.motion import ExpertLimits  # noqa: E402
 from act2goal_ros.sim.look import PLAIN, RANGE, UNSEEN  # noqa: E402
@@ -88,27 +90,97 @@ class _Wanderer:
 
     def __init__(self) -> None:
         self.goals: list[np.ndarray] = []
-        self.pictures = 0
+        self.pictures: list[bool] = []
 
-    def begin(self, goal: np.ndarray) -> None:
+    def begin(self, arm: SimulatedArm, goal: np.ndarray) -> None:
         self.goals.append(goal)
 
     def advance(self, arm: SimulatedArm, picture: np.ndarray | None) -> tuple[np.ndarray, float]:
-        self.pictures += picture is not None
+        self.pictures.append(picture is not None)
         return arm.joint_positions + np.array([0.05, 0, 0, 0, 0, 0]), 1.0
+
+
+def lengths(flags: np.ndarray) -> np.ndarray:
+    """Of the runs of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
+    return edges[1::2] - edges[::2]
 
 
 def test_the_expert_makes_up_for_what_a_driver_did(arm: SimulatedArm) -> None:
     driver = _Wanderer()
     clean = Disturbances(kick=0, miss=0, drop=0, misplace=0, sloppy=0, placed=0)
-    episode = Recorder(arm, clean, driver=driver, driven=1.0).record(0)
+    episode = Recorder(arm, clean, driver=driver, driven=2.0).record(0)
     assert episode is not None and len(driver.goals) == 1
-    driven = int(np.argmin(episode.disturbed))
-    assert 10 <= driven <= 21 and not episode.disturbed[driven + 1 :].any(), "the driver's steps are not learnt, the expert's are"
-    assert driver.pictures == driven // 2
+    driven = np.flatnonzero(episode.disturbed) - 1  # a step's command is that of the step before
+    assert len(driven) == len(driver.pictures), "the driver's steps are not learnt, the expert's are"
+    assert driver.pictures == (driven % 2 == 0).tolist(), "it sees every frame that is recorded"
+    turns = lengths(episode.disturbed)
+    assert len(turns) >= 2 and turns[:-1].min() >= 10 and turns.max() <= 40
+    assert lengths(~episode.disturbed)[1:].min() >= 10
     assert np.linalg.norm(episode.cube[-1] - episode.target[-1]) < 0.02
-    steps = np.abs(np.diff(episode.command[:, :6], axis=0))
-    assert steps[driven - 1 : driven + 2].max() < 0.15, "the expert takes over without a jump"
+    assert np.abs(np.diff(episode.command[:, :6], axis=0)).max() < 0.15, "they take over from each other without a jump"
+
+
+@pytest.mark.parametrize("longest", [5, 30])
+def test_driver_and_expert_take_turns(longest: int) -> None:
+    starts = set()
+    for seed in range(20):
+        turns = _Turns(np.random.default_rng(seed), longest)
+        drivers = np.array([turns.is_drivers() for _ in range(600)])
+        starts.add(bool(drivers[0]))
+        whole = np.diff(np.flatnonzero(np.diff(drivers)))
+        assert whole.min() >= 10 and whole.max() <= max(longest, 11) and len(set(whole)) > 1
+    assert starts == {False, True}, "either begins"
+
+
+class _Bundle:
+    """A model that stays where the arm is, and counts its plans; its chunks are of 16 rows."""
+
+    def __init__(self) -> None:
+        self.plans = 0
+
+    def imagination(self, threads: int) -> "_Bundle":
+        return self
+
+    policy = imagination
+
+    def encode(self, picture: np.ndarray) -> np.ndarray:
+        return picture
+
+    def observe(self, picture: np.ndarray) -> SimpleNamespace:
+        return SimpleNamespace(latent=picture)
+
+    def imagine(self, live: np.ndarray, goal: np.ndarray, seed: int) -> SimpleNamespace:
+        self.plans += 1
+        return SimpleNamespace(features=None, offsets=None)
+
+    def set_plan(self, features: None) -> None: ...
+
+    def mask(self, plan: SimpleNamespace, age: float) -> None: ...
+
+    def act(self, keys: None, frame: SimpleNamespace, proprio: Proprio, mask: None, offsets: None) -> SimpleNamespace:
+        return SimpleNamespace(positions=np.tile(proprio.joints, (16, 1)), gripper=np.zeros(16))
+
+
+def test_a_policy_s_turn_may_begin_at_any_step(arm: SimulatedArm) -> None:
+    """Pictures come with every second; it plans as often as without turns, and its chunks never run out."""
+    clean, begun = Disturbances(kick=0, miss=0, drop=0, misplace=0, sloppy=0, placed=0), set()
+    for seed in range(4):
+        bundle = _Bundle()
+        episode = Recorder(arm, clean, driver=PolicyDriver(bundle), driven=2.0).record(seed)  # type: ignore[arg-type]
+        if episode is None:  # so many turns leave too little time
+            continue
+        assert bundle.plans >= episode.disturbed.sum() // 5
+        begun |= set(np.flatnonzero(np.diff(episode.disturbed.astype(int)) == 1) % 2)
+    assert begun, "some turns begin in mid-episode"
+
+
+def test_without_pictures_the_same_is_recorded(arm: SimulatedArm) -> None:
+    seen, blind = (Recorder(arm, Disturbances(kick=1, miss=1), pictures=pictures).record(5) for pictures in (True, False))
+    assert seen is not None and blind is not None
+    for name in ("joints", "velocities", "gripper", "command", "disturbed", "cube", "target", "keypoints"):
+        np.testing.assert_array_equal(getattr(seen, name), getattr(blind, name), err_msg=name)
+    assert seen.frames.shape[1:] == (128, 128, 3) and blind.frames.shape == (len(seen.frames), 1, 1, 3)
 
 
 def test_a_random_look_changes_what_the_camera_sees_and_nothing_else() -> None:

@@ -185,12 +185,16 @@ def test_the_live_arm_changes_its_scene(arm):
         live.close()
 
 
-@pytest.mark.parametrize(("environment", "present"), [("cube-triple", (0, 1, 2, 7)), ("scene", (0, 3, 4, 5, 6, 7))])
+CUBES = ("cube 0", "cube 1", "cube 2", "gripper")
+FURNITURE = ("cube 0", "button 0 on", "button 1 off", "drawer", "window", "gripper")
+
+
+@pytest.mark.parametrize(("environment", "present"), [("cube-triple", CUBES), ("scene", FURNITURE)])
 def test_key_points_are_where_the_picture_shows_the_things(arm, environment, present):
     """Hidden, a thing is missing from the picture at its key point and nowhere else of note."""
     arm.reset(f"{environment}-random", 3)
     found = arm.keypoints(KEYPOINTS)
-    assert np.flatnonzero(found[:, 2]).tolist() == list(present)
+    assert [KEYPOINTS[number] for number in np.flatnonzero(found[:, 2])] == list(present)
     for number in range(arm.scene.cube_positions().shape[0]):
         before = arm.render().astype(int)
         joint = arm.data.joint(f"object_joint_{number}")
@@ -201,3 +205,38 @@ def test_key_points_are_where_the_picture_shows_the_things(arm, environment, pre
         joint.qpos[0] = kept
         mujoco.mj_forward(arm.model, arm.data)
         np.testing.assert_allclose(changed.mean(0)[::-1] + 0.5, found[number, :2] * 64, atol=1.5)
+
+
+def seen_by_name(keypoints: np.ndarray) -> dict[str, list[float]]:
+    return {name: row[:2].tolist() for name, row in zip(KEYPOINTS, keypoints, strict=True) if row[2] == 1.0}
+
+
+def test_a_button_that_is_pressed_is_another_thing_at_the_same_place(arm):
+    arm.reset("scene-2", 0)
+    scene, button = arm.scene, arm.data.joint("buttonbox_joint_0")
+    assert isinstance(scene, FurnitureScene)
+    before = seen_by_name(arm.keypoints(KEYPOINTS))
+    button.qpos[0] = -0.023
+    scene.after_control_step()
+    after = seen_by_name(arm.keypoints(KEYPOINTS))
+    assert scene.button_states.tolist() == [1, 0]
+    assert before.keys() - after.keys() == {"button 0 off"} and after.keys() - before.keys() == {"button 0 on"}
+    assert after["button 0 on"] == before["button 0 off"] and after["button 1 off"] == before["button 1 off"]
+
+
+@pytest.mark.parametrize("task", ["cube-triple-random", "scene-4"])
+def test_goal_key_points_are_where_the_goal_has_the_things(arm, task):
+    arm.reset(task, 1)
+    now, told = seen_by_name(arm.keypoints(KEYPOINTS)), arm.goal_keypoints(KEYPOINTS)
+    for number, target in enumerate(arm.scene.cube_targets()):
+        np.testing.assert_allclose(told[number], [*arm._project(target), 1.0], atol=0.01)
+    goal = seen_by_name(told)
+    assert max(abs(goal[f"cube {number}"][0] - now[f"cube {number}"][0]) for number in range(len(arm.scene.cube_targets()))) > 0.01
+    if task == "scene-4":  # the first button is to change, drawer and window are to move
+        assert now.keys() - goal.keys() == {"button 0 off"} and goal.keys() - now.keys() == {"button 0 on"}
+    arm.data.qpos[:] = arm.scene.goal_qpos
+    with arm.scene.goal_look():
+        mujoco.mj_forward(arm.model, arm.data)
+        np.testing.assert_array_equal(arm.keypoints(KEYPOINTS), told)
+    told[:] = 0.0
+    assert seen_by_name(arm.goal_keypoints(KEYPOINTS)) == goal, "what is told is the caller's own"

@@ -155,13 +155,13 @@ def test_bf16_is_of_activations_only(episodes: Episodes, whole: Path, tmp_path: 
 
 def test_kinematics_are_not_rounded_to_bf16() -> None:
     kinematics, joints = ForwardKinematics(), torch.tensor([[-1.5, -1.8, 1.9, -1.6, -1.57, 0.3]])
-    ways = torch.full((1, 2, 3), 0.01)
     exact = kinematics(joints)
+    places = exact.tool.unsqueeze(1) + torch.tensor([[[0.01, 0.01, 0.01], [0.1, 0.0, -0.1]]])
     with torch.autocast("cpu", torch.bfloat16):
         found = kinematics(joints)
-        motions = kinematics.towards(found, ways)
+        motions = kinematics.reaching(joints, found, places)
     assert torch.equal(found.tool, exact.tool)
-    assert torch.equal(motions, kinematics.towards(exact, ways))
+    assert torch.equal(motions, kinematics.reaching(joints, exact, places))
 
 
 def test_no_tensor_is_made_on_another_device(episodes: Episodes) -> None:
@@ -443,7 +443,7 @@ def test_the_command_trains_and_names_what_is_wrong(tmp_path: Path, monkeypatch:
     result = CliRunner().invoke(command, [*starting, "--start-from", str(data)])
     assert result.exit_code == 1 and "no weights" in result.output and "start from a checkpoint" in result.output
     result = call("--steps", "walk=3")
-    assert result.exit_code == 2 and "--steps of walk: the parts are autoencoder, looking, stage1" in result.output
+    assert result.exit_code == 2 and "--steps of walk: the parts are acting, autoencoder, looking, world, stage1" in result.output
     result = call("--steps", "four")
     assert result.exit_code == 2 and "'four' is no int" in result.output
     monkeypatch.setitem(config.PRESETS, "tiny", replace(TINY, expert_width=32))

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from act2goal_ros.learning.system import System
 
 Number = TypeVar("Number", int, float)
-PARTS = ("autoencoder", "looking", "stage1", "stage2", "distilled")
-RATES = {"autoencoder": 2e-3, "looking": 2e-3, "stage1": 8e-4, "stage2": 2e-4, "distilled": 4e-4}
+PARTS = ("acting", "autoencoder", "looking", "world", "stage1", "stage2", "distilled")
+RATES = {"acting": 1e-3, "autoencoder": 2e-3, "looking": 2e-3, "world": 8e-4, "stage1": 8e-4, "stage2": 2e-4, "distilled": 4e-4}
+KNOWN_SHARE = 0.3  # of the learning rate, of what the part acting has taught the expert
+WORLD = ("world.", "distance.", "readers.", "expert.reader.")  # what the names of its weights begin with
 AUTOENCODER = "autoencoder."  # what the names of its weights begin with
 PICTURES = {"autoencoder": 32, "looking": 64}  # a step
 
@@ -29,8 +31,10 @@ PICTURES = {"autoencoder": 32, "looking": 64}  # a step
 @click.argument("run", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--part", type=click.Choice([*PARTS, "all"]), default="all", show_default=True,
               help="distilled: the actions of --start-from in fewer flow steps.")
+@click.option("--acting-minutes", default=30.0, show_default=True, help="The expert, from where things are; data without pictures will do.")
 @click.option("--autoencoder-minutes", default=10.0, show_default=True)
 @click.option("--looking-minutes", default=10.0, show_default=True, help="Where things are in a picture; of data with such labels.")
+@click.option("--world-minutes", default=20.0, show_default=True, help="World model alone, before stage 1; not a part of all.")
 @click.option("--stage1-minutes", default=60.0, show_default=True, help="World model and expert together.")
 @click.option("--stage2-minutes", default=15.0, show_default=True, help="The action loss alone, end to end.")
 @click.option("--distilled-minutes", default=30.0, show_default=True)
@@ -43,6 +47,8 @@ PICTURES = {"autoencoder": 32, "looking": 64}  # a step
 @click.option("--recipe", type=click.Choice(["shipped", "paper"]), default="shipped", show_default=True,
               help="Weights of the losses; paper: L_v + 0.1 L_a, then L_a.")
 @click.option("--weight", multiple=True, metavar="LOSS=W", help="Another weight of one loss (docs/training.md).")
+@click.option("--states", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Data without pictures, which the expert goes on to learn from in stages 1 and 2.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="auto: cuda if there is one.")
 @click.option("--processes", default=1, show_default=True, help="One for each GPU, or several on CPUs; they share each step's plans.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="bf16: of activations only.")
@@ -60,8 +66,10 @@ def command(
     data: Path,
     run: Path,
     part: str,
+    acting_minutes: float,
     autoencoder_minutes: float,
     looking_minutes: float,
+    world_minutes: float,
     stage1_minutes: float,
     stage2_minutes: float,
     distilled_minutes: float,
@@ -72,6 +80,7 @@ def command(
     accumulate: int,
     recipe: str,
     weight: tuple[str, ...],
+    states: Path | None,
     device: str,
     processes: int,
     precision: str,
@@ -93,7 +102,15 @@ def command(
 
     if part == "distilled" and start_from is None:
         raise click.UsageError("--part distilled needs --start-from, the checkpoint it learns from")
-    minutes = dict(zip(PARTS, (autoencoder_minutes, looking_minutes, stage1_minutes, stage2_minutes, distilled_minutes), strict=True))
+    minutes = {
+        "acting": acting_minutes,
+        "autoencoder": autoencoder_minutes,
+        "looking": looking_minutes,
+        "world": world_minutes,
+        "stage1": stage1_minutes,
+        "stage2": stage2_minutes,
+        "distilled": distilled_minutes,
+    }
     counts, changes = _numbers(steps, int, "--steps"), _numbers(weight, float, "--weight")
     if unknown := counts.keys() - {*PARTS, ""}:
         raise click.UsageError(f"--steps of {', '.join(sorted(unknown))}: the parts are {', '.join(PARTS)}")
@@ -109,7 +126,7 @@ def command(
         plans = -(-batch // (processes * accumulate))
         memory = (str(fabric.device), precision == "bf16")
         build = partial(_open_preset, preset, part, plans, pretrained, views, *memory, click.echo, spacing)
-        train = _Run(data, run, build, fabric, schedules, Cadence(check_steps=check_steps), recipe, changes)
+        train = _Run(data, run, build, fabric, schedules, Cadence(check_steps=check_steps), recipe, changes, part != "acting", states)
         train.parts(part, start_from, flow_steps, teacher_steps)
     except (CannotWriteError, CheckpointError, DatasetError, TrainingError) as error:
         raise click.ClickException(str(error)) from error
@@ -139,6 +156,8 @@ class _Run:
         cadence: "Cadence",
         recipe: str,
         changes: dict[str, float],
+        pictures: bool,
+        states: Path | None,
     ) -> None:
         from act2goal_ros.learning.batches import Episodes
         from act2goal_ros.learning.checks import report
@@ -146,16 +165,19 @@ class _Run:
         from act2goal_ros.learning.schedule import seeded
 
         self.folder, self.fabric, self.schedules, self.cadence = folder, fabric, schedules, cadence
+        self.knows = False  # the expert, from the part acting
         self.weights = {stage: weights(recipe, stage, changes) for stage in STAGES}
         seeded(schedules["stage1"].seed, 0, 0)
         self.system = build()  # says so if it does not fit into memory
         self.config = self.system.config
-        self.episodes = Episodes(data, config=self.config)
-        for line in report(self.episodes.skipped):
+        self.episodes = Episodes(data, config=self.config, pictures=pictures)
+        self.states = Episodes(states, config=self.config, pictures=False) if states is not None else None
+        for line in report(self.episodes.skipped + (self.states.skipped if self.states else [])):
             click.echo(line, err=True)
 
     def parts(self, part: str, start_from: Path | None, flow_steps: int, teacher_steps: int) -> None:
         """Trains what was asked for; stage 2 alone goes on from the run's stage 1, if there is one."""
+        from act2goal_ros.learning import acting
         from act2goal_ros.learning.distill import Student
         from act2goal_ros.learning.train import prepare
 
@@ -163,19 +185,42 @@ class _Run:
         if start_from is None and part == "stage2" and (self.folder / "stage1.pt").exists():
             start_from = self.folder / "stage1.pt"
         start = _weights(start_from) if start_from is not None else None
+        if part == "acting":
+            self._act(system, start, start_from)
+            return
         self._prepare_latents(start)
         if part == "autoencoder":
             return
         prepare(system, self.episodes)
         self._look(system, part)
+        self.knows = acting.take_over(system, self.folder)
+        if self.knows:
+            click.echo(f"{self.folder}: goes on from the part acting")
+        if (self.folder / "world.pt").exists() and part != "world":
+            self._take_over_world(system)
         if start is not None and start_from is not None:
             self._start_from(system, start, start_from)
         if part == "distilled":
             system.expert.config = replace(self.config, flow_steps=teacher_steps)
             self._stage(Student(system.to(self.fabric.device), flow_steps), part)
-        for stage in ("stage1", "stage2"):
-            if part in (stage, "all"):
+        for stage in ("world", "stage1", "stage2"):
+            if part == stage or (part == "all" and stage != "world"):
                 self._stage(system, stage)
+
+    def _act(self, system: "System", start: dict[str, Any] | None, start_from: Path | None) -> None:
+        """Trains the expert on where things are."""
+        from act2goal_ros.learning import acting, looking
+        from act2goal_ros.learning.dataset import DatasetError
+        from act2goal_ros.learning.train import prepare
+
+        if not looking.is_labelled(self.episodes):
+            raise DatasetError("no episode has key points, at least 1 needed: they are labels of the simulator (act2goal data sim)")
+        acting.show_nothing(self.episodes)
+        prepare(system, self.episodes)
+        if start is not None and start_from is not None:
+            self._start_from(system, start, start_from)
+        schedule, weights = self.schedules["acting"], self.weights["stage1"]
+        acting.train_acting(self.episodes, system, self.folder, schedule, weights, self.fabric, self.cadence)
 
     def _look(self, system: "System", part: str) -> None:
         """Trains the live encoder where that is asked for and not done; gives it what it learnt."""
@@ -220,10 +265,22 @@ class _Run:
         missing = [name for name in load_weights(system, weights, start.get("config"), path) if not name.startswith(AUTOENCODER)]
         click.echo(f"starts from {path}; new there: {', '.join(missing) or 'nothing'}")
 
+    def _take_over_world(self, system: "System") -> None:
+        """What the part world has learnt: world model, temporal distance, and how to read its features."""
+        from act2goal_ros.learning.checkpoint import load, load_weights
+
+        path = self.folder / "world.pt"
+        state = load(path, "average")
+        learnt = {name: value for name, value in state["average"].items() if name.startswith(WORLD)}
+        load_weights(system, learnt, state.get("config"), path)
+        click.echo(f"{self.folder}: goes on from the part world")
+
     def _stage(self, system: "System", name: str) -> None:
         from act2goal_ros.learning.train import train_system
 
-        train_system(self.episodes, system, self.folder, self.schedules[name], self.weights[name], name, self.fabric, self.cadence)
+        share, told = KNOWN_SHARE if self.knows else 1.0, self.states if name in ("stage1", "stage2") else None
+        schedule, weights = self.schedules[name], self.weights[name]
+        train_system(self.episodes, system, self.folder, schedule, weights, name, self.fabric, self.cadence, share, told)
 
 
 def _weights(path: Path) -> dict[str, Any]:

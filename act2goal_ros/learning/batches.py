@@ -57,10 +57,11 @@ class Batch:
 
 
 class Episodes:
-    """All usable episodes of a data set, with the latents of their frames once they are known; `skipped` are the others."""
+    """All usable episodes of a data set, with the latents of their frames once they are known; `skipped` are the others. Without
+    `pictures` these may be of any size."""
 
-    def __init__(self, folder: Path, limit: int | None = None, config: ModelConfig = PRESETS["tiny"]) -> None:
-        loaded = load_episodes(folder, config, limit)
+    def __init__(self, folder: Path, limit: int | None = None, config: ModelConfig = PRESETS["tiny"], pictures: bool = True) -> None:
+        loaded = load_episodes(folder, config, limit, pictures)
         self.shards, self.by_shard, self.skipped = loaded.shards, loaded.by_shard, loaded.skipped
         self.all: list[Episode] = [episode for shard in self.by_shard for episode in shard]
         self.arrivals = [arrival(episode) for episode in self.all]

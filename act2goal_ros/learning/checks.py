@@ -39,16 +39,16 @@ class Loaded:
     skipped: list[Skipped]
 
 
-def load_episodes(folder: Path, config: ModelConfig, limit: int | None = None) -> Loaded:
+def load_episodes(folder: Path, config: ModelConfig, limit: int | None = None, pictures: bool = True) -> Loaded:
     """Opens the first `limit` shards (all: None) and leaves out what cannot be used; reads no frames.
 
-    Raises DatasetError with numbers when nothing is left.
+    Without `pictures` their size does not matter. Raises DatasetError with numbers when nothing is left.
     """
     loaded = Loaded([], [], [])
     chosen = shards(folder)[:limit]
     _allow_files(folder, FILES_OF_A_SHARD * len(chosen) + OTHER_FILES)
     for shard in chosen:
-        usable, skipped = _usable(shard, config)
+        usable, skipped = _usable(shard, config, pictures)
         loaded.skipped.extend(skipped)
         if usable:
             loaded.shards.append(shard)
@@ -67,29 +67,30 @@ def report(skipped: Sequence[Skipped], most: int = 20) -> list[str]:
     return lines + ([f"skipped {len(skipped) - most} more"] if len(skipped) > most else [])
 
 
-def _usable(shard: Path, config: ModelConfig) -> tuple[list[Episode], list[Skipped]]:
+def _usable(shard: Path, config: ModelConfig, pictures: bool) -> tuple[list[Episode], list[Skipped]]:
     try:
         episodes = list(read_shard(shard))
     except (DatasetError, TypeError, ValueError) as error:  # the last two: an index of other types
         return [], [Skipped(shard, None, str(error).removeprefix(f"shard {shard}").lstrip(": "))]
     if not episodes:
         return [], [Skipped(shard, None, "0 episodes")]
-    reasons = [problem(episode, config) for episode in episodes]
+    reasons = [problem(episode, config, pictures) for episode in episodes]
     usable = [episode for episode, reason in zip(episodes, reasons, strict=True) if not reason]
     return usable, [Skipped(shard, number, reason) for number, reason in enumerate(reasons) if reason]
 
 
-def problem(episode: Episode, config: ModelConfig) -> str:
+def problem(episode: Episode, config: ModelConfig, pictures: bool = True) -> str:
     """Why an episode cannot be trained on, with value and bound; empty when it can."""
-    return _wrong_shape(episode, config) or _wrong_joints(episode, config) or _wrong_values(episode, config)
+    return _wrong_shape(episode, config, pictures) or _wrong_joints(episode, config) or _wrong_values(episode, config)
 
 
-def _wrong_shape(episode: Episode, config: ModelConfig) -> str:
+def _wrong_shape(episode: Episode, config: ModelConfig, pictures: bool) -> str:
     steps, joints = len(episode), config.joints
     if steps < SHORTEST:
         return f"{steps} steps, at least {SHORTEST} needed"
+    picture = episode.frames.shape[1:3] if not pictures and episode.frames.ndim == 4 else config.picture_shape
     expected = {
-        "frames": (-(-steps // 2), *config.picture_shape, 3),
+        "frames": (-(-steps // 2), *picture, 3),
         "joints": (steps, joints),
         "velocities": (steps, joints),
         "gripper": (steps,),

@@ -12,7 +12,9 @@ import numpy as np
 
 ARRAYS = ("frames", "joints", "velocities", "gripper", "command", "disturbed", "cube")
 OF_FRAMES = ("frames", "keypoints")  # a row for each frame, not for each step
-KEYPOINTS = ("cube 0", "cube 1", "cube 2", "button 0", "button 1", "drawer", "window", "gripper")  # of the simulator
+KEYPOINTS = (  # of the simulator; a button that is on is another thing than one that is off, and the gripper comes last
+    *("cube 0", "cube 1", "cube 2", "button 0 off", "button 0 on", "button 1 off", "button 1 on", "drawer", "window", "gripper"),
+)
 FORMAT = 2  # of a shard; in 1, of single cubes only, an episode had one target and no milestones
 MB = 1e6
 SPARE = 1_000_000  # bytes beside the arrays: their headers and the index

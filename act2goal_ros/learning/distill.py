@@ -29,7 +29,7 @@ class Student(System):
         for embedding in (expert.spot, expert.kind):
             embedding.requires_grad_(False)
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:  # type: ignore[override]
         """`action`: the distance to the teacher's actions, normalised, where they are not given."""
         teacher, views = self._teacher[0].expert, len(batch.joints) // len(batch.goal)
         with torch.no_grad():

@@ -27,7 +27,8 @@ class Job:
     """What is trained, and on what.
 
     module: its method `losses` turns a batch into scalars by name, its `config` is kept in the checkpoint; batch: so many samples,
-    from this generator; weights: of the losses; groups: of the optimizer's parameters; check: losses on held-out data, and a picture
+    from this generator; weights: of the losses; groups: of the optimizer's parameters, with the `share` of the learning rate that is
+    theirs; check: losses on held-out data, and a picture
     (H, W, 3) uint8, of the averaged weights; after: called after the step of this number (from 1).
     """
 
@@ -102,7 +103,7 @@ class Trainer:
         norm = nn.utils.clip_grad_norm_(self._parameters, self._schedule.clip).item()
         if math.isfinite(norm) and all(map(math.isfinite, losses.values())):
             for group in self._optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * group.get("share", 1.0)
             self._optimizer.step()
             self._average.update(self._job.module)
             self._in_a_row = 0
@@ -133,7 +134,8 @@ class Trainer:
                     losses: dict[str, Tensor] = self._module.losses(batch)
                 if losses.keys() != job.weights.keys():
                     raise TrainingError(f"weights are for {sorted(job.weights)}, losses are {sorted(losses)}")
-                total = torch.stack([job.weights[name] * value for name, value in losses.items()]).sum()
+                alone = fabric.world_size == 1  # several processes wait for the gradients of all weights, those of losses without one too
+                total = torch.stack([job.weights[n] * value for n, value in losses.items() if job.weights[n] or not alone]).sum()
                 fabric.backward(total / len(mine))
             sums = {name: value.detach().float() + sums.get(name, 0.0) for name, value in losses.items()}
         means: Tensor = fabric.all_reduce(torch.stack(list(sums.values())) / len(mine))

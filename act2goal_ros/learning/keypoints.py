@@ -52,16 +52,18 @@ def _reading_loss(found: Tensor, keypoints: Tensor, rows: int) -> Tensor:
 
 
 def live_loss(live: LiveTokens, keypoints: Tensor, grid: Tensor, rows: int) -> Tensor:
-    """Of the live encoder's key points against (B, K, 3), where the thing is in the picture; grid: the encoder's places (P, 2)."""
+    """Of the live encoder's key points against (B, K, 3), where the thing is in the picture, and of knowing where it is not; grid: the
+    encoder's places (P, 2)."""
     columns = len(grid) // rows
-    _, seen = _known(keypoints)
+    known, seen = _known(keypoints)
     label = _label(_away(keypoints, rows, columns)).clamp(min=1e-6).transpose(-1, -2)  # (B, K, P)
-    label = label / label.sum(-1, keepdim=True)
-    divergence = (label * (label.log() - live.maps.log_softmax(-1))).sum(-1)
+    label = seen.unsqueeze(-1) * label / label.sum(-1, keepdim=True)
+    label = torch.cat([label, 1.0 - seen.unsqueeze(-1)], -1)
+    divergence = known * (torch.xlogy(label, label) - label * live.maps.log_softmax(-1)).sum(-1)
     places = _places(keypoints, rows, columns)
     points = live.points.unflatten(1, (-1, 2))[:, : keypoints.shape[1]]
     distance = (points - places.clamp(-1, 1)).abs().sum(-1)
-    return ((divergence + 4 * distance) * seen).sum() / seen.sum().clamp(min=1.0)
+    return (divergence + 4 * distance * seen).sum() / seen.sum().clamp(min=1.0)
 
 
 def which_is_handled(handled: Tensor, tool: Tensor, keypoints: Tensor, rows: int, columns: int) -> Tensor:

@@ -31,6 +31,22 @@ def in_a_row(pictures: Tensor) -> np.ndarray:
     return np.hstack([*arrays]).repeat(ENLARGED, 0).repeat(ENLARGED, 1)
 
 
+def chunks(predicted: np.ndarray, true: np.ndarray, size: int = 160) -> np.ndarray:
+    """Chunks (N, P, A), normalised, as curves over time, predicted over true in grey: (size, N · size, 3) uint8, a colour a joint."""
+    count, steps, joints = predicted.shape
+    canvas = np.full((size, count * size, 3), 255, np.uint8)
+    hues = np.linspace(0, 180, joints, endpoint=False).astype(np.uint8)
+    colours = cv2.cvtColor(np.stack([hues, np.full_like(hues, 255), np.full_like(hues, 200)], -1)[None], cv2.COLOR_HSV2RGB)[0].tolist()
+    for number in range(count):
+        x = number * size + np.linspace(4, size - 5, steps)
+        for values, own in ((true[number], None), (predicted[number], colours)):
+            for joint in range(joints):
+                y = size / 2 - (size / 2 - 4) * np.tanh(values[:, joint] / 2)
+                line = np.stack([x, y], -1).round().astype(np.int32)
+                cv2.polylines(canvas, [line], False, own[joint] if own else (170, 170, 170), 1 if own else 3, cv2.LINE_AA)
+    return canvas
+
+
 def marked(pictures: Tensor, places: Tensor, seen: Tensor) -> np.ndarray:
     """(N, 3, H, W) with a ring around each of `places` (N, K, 2), in pixels, that `seen` (N, K) has; another colour for each kind."""
     rows = in_a_row(pictures)

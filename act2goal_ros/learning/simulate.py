@@ -1,22 +1,28 @@
 """Episodes of the scripted expert in the simulated arm, with disturbances it recovers from."""
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from act2goal_ros.learning.dataset import KEYPOINTS, Episode
 from act2goal_ros.serving.bundle import ModelBundle
-from act2goal_ros.serving.policy import Proprio
-from act2goal_ros.sim.arm import PHYSICS_STEP, REST_SPEED, SimulatedArm
+from act2goal_ros.serving.policy import PolicyOutput, Proprio
+from act2goal_ros.sim.arm import REST_SPEED, SimulatedArm
 from act2goal_ros.sim.experts.base import OPEN
 from act2goal_ros.sim.experts.motion import STEP, ExpertLimits, SetPoints
 from act2goal_ros.sim.experts.sequence import SequenceExpert
 from act2goal_ros.sim.look import RANGE
 from act2goal_ros.sim.tasks import free_task
 
+if TYPE_CHECKING:
+    from act2goal_ros.learning.acting import ToldPolicy
+
 Steps = list[dict[str, np.ndarray]]
 
+REPLAN = 4  # steps between a driver's chunks
+TOLD_ERROR = 0.004  # of the picture's width, 0.5 pixels of 128
+NO_PICTURE = np.zeros((1, 1, 3), np.uint8)  # in place of pictures, where there are none
 FRAME_STRIDE = 2  # control steps between recorded frames
 CARRYING = ("lift", "transfer", "lower", "push")
 HOLD_STEPS = 16  # recorded at rest at the end, so that "arrived" is in the data
@@ -50,8 +56,8 @@ class Disturbances:
 class Driver(Protocol):
     """Somebody else than the expert who moves the arm for a while: a policy, whose mistakes the expert then makes up for."""
 
-    def begin(self, goal: np.ndarray) -> None:
-        """A new episode, with its goal picture."""
+    def begin(self, arm: SimulatedArm, goal: np.ndarray) -> None:
+        """A new episode on this arm, with its goal picture."""
 
     def advance(self, arm: SimulatedArm, picture: np.ndarray | None) -> tuple[np.ndarray, float]:
         """Joint set-point (J,) rad and gripper 0 .. 1 in 0.05 s; a picture at every second call."""
@@ -60,8 +66,9 @@ class Driver(Protocol):
 class Recorder:
     """Runs episodes and records them at 20 Hz; frames at every second step.
 
-    With a driver, it has the arm for the first 0.5 to `driven` seconds of each episode (dataset aggregation, Ross et al. 2011).
-    The share `randomised` of the episodes has random looks.
+    With a driver, it and the expert take turns, of up to `driven` seconds (dataset aggregation, Ross et al. 2011).
+    The share `randomised` of the episodes has random looks. Without `pictures` only key points tell where things are, which takes a
+    fifth of the time.
     """
 
     def __init__(
@@ -70,13 +77,14 @@ class Recorder:
         disturbances: Disturbances | None = None,
         max_steps: int | None = None,
         driver: Driver | None = None,
-        driven: float = 7.0,
+        driven: float = 5.0,
         randomised: float = 0.0,
+        pictures: bool = True,
     ) -> None:
         self._arm = arm
         self._disturbances = disturbances or Disturbances()
         self._max_steps = max_steps or MOST_STEPS[arm.environment]
-        self._driver, self._driven, self._randomised = driver, driven, randomised
+        self._driver, self._driven, self._randomised, self._pictures = driver, driven, randomised, pictures
 
     def record(self, seed: int) -> Episode | None:
         """One episode, or None if not everything got to its target."""
@@ -84,44 +92,33 @@ class Recorder:
         arm = self._arm
         arm.look = RANGE if generator.random() < self._randomised else None
         goal = arm.reset(free_task(arm.environment), seed)
-        target_yaw = 0.0 if generator.random() < 0.7 else generator.uniform(-np.pi, np.pi)
         if generator.random() < self._disturbances.placed and arm.environment == "cube-single":
             arm.place_cube_at_target(generator.uniform(-0.008, 0.008, 2))
-        expert = SequenceExpert(arm, arm.scene.random_arm_position(generator), target_yaw)
-        steps = self._drive(expert, goal, int(generator.uniform(0.5, self._driven) / STEP)) if self._driver else []
+        expert = SequenceExpert(arm, arm.scene.random_arm_position(generator))
+        if self._driver:
+            self._driver.begin(arm, goal)
+        steps: Steps = []
         milestones = self._run(expert, generator, steps)
         if not (expert.done and arm.success()):
             return None
         return Episode.from_steps(steps, np.stack([step["target"] for step in steps]), arm.environment, milestones)
 
-    def _drive(self, expert: SequenceExpert, goal: np.ndarray, count: int) -> Steps:
-        """The driver's steps, all of them flagged as disturbed."""
-        assert self._driver is not None
-        self._driver.begin(goal)
-        command, gripper = self._arm.joint_positions, 0.0
-        steps: Steps = []
-        for _ in range(count):
-            expert.look()
-            steps.append(self._observe(expert, len(steps), command, gripper, True))
-            target, gripper = self._driver.advance(self._arm, steps[-1].get("frame"))
-            for share in np.linspace(0.0, 1.0, round(STEP / PHYSICS_STEP) + 1)[1:]:
-                self._arm.step(command + share * (target - command), gripper)
-            command = target
-        return steps
-
     def _run(self, expert: SequenceExpert, generator: np.random.Generator, steps: Steps) -> list[int]:
         """Appends the expert's steps to `steps`; returns the milestones."""
         arm = self._arm
         command, gripper, disturbed = arm.joint_positions, 0.0, False
-        if steps:
-            command, gripper, disturbed = steps[-1]["command"][:-1], float(steps[-1]["command"][-1]), True
         setpoints = SetPoints(command, ExpertLimits(), arm.joint_velocities)
         course = _Course(generator, self._disturbances)
+        turns = _Turns(generator, int(self._driven / STEP))
         holding = 0
         while len(steps) < self._max_steps and holding < HOLD_STEPS:
             steps.append(self._observe(expert, len(steps), command, gripper, disturbed))
             holding = holding + 1 if expert.done or holding else 0
-            target, gripper, disturbed = course.apply(expert, arm, len(steps) - 1)
+            if self._driver and turns.is_drivers() and not expert.done:
+                expert.act()  # so that it knows where it is
+                (target, gripper), disturbed = self._driver.advance(arm, steps[-1].get("frame")), True
+            else:
+                target, gripper, disturbed = course.apply(expert, arm, len(steps) - 1)
             points = setpoints.advance(target)
             for point in points:
                 arm.step(point, gripper)
@@ -140,8 +137,27 @@ class Recorder:
             "target": expert.destination,
         }
         if index % FRAME_STRIDE == 0:
-            step["frame"], step["keypoints"] = arm.render(), arm.keypoints(KEYPOINTS)
+            step["frame"] = arm.render() if self._pictures else NO_PICTURE
+            step["keypoints"] = arm.keypoints(KEYPOINTS)
         return step
+
+
+class _Turns:
+    """Who has the arm: the driver and the expert, one after the other, each for up to `longest` steps."""
+
+    def __init__(self, generator: np.random.Generator, longest: int) -> None:
+        self._generator, self._longest = generator, longest
+        self._drivers, self._left = bool(generator.random() < 0.5), self._length()
+
+    def is_drivers(self) -> bool:
+        """Whether the next step is the driver's."""
+        if self._left == 0:
+            self._drivers, self._left = not self._drivers, self._length()
+        self._left -= 1
+        return self._drivers
+
+    def _length(self) -> int:
+        return int(self._generator.integers(10, max(self._longest, 11) + 1))
 
 
 class _Course:
@@ -256,21 +272,53 @@ class PolicyDriver:
     def __init__(self, bundle: ModelBundle) -> None:
         self._imagination, self._policy = bundle.imagination(threads=1), bundle.policy(threads=1)
 
-    def begin(self, goal: np.ndarray) -> None:
+    def begin(self, arm: SimulatedArm, goal: np.ndarray) -> None:
         """Takes the goal picture."""
         self._goal = self._imagination.encode(goal)
-        self._count, self._row = 0, 0
+        self._row, self._time = REPLAN, -np.inf
+        self._chunk: PolicyOutput | None = None
 
     def advance(self, arm: SimulatedArm, picture: np.ndarray | None) -> tuple[np.ndarray, float]:
         """The next row of the newest chunk."""
-        if picture is not None and self._count % 4 == 0:
+        self._row = REPLAN if arm.time > self._time + 1.5 * STEP else self._row  # a turn begins
+        self._time = arm.time
+        if picture is not None and self._row >= REPLAN:
             frame = self._policy.observe(picture)
-            plan = self._imagination.imagine(frame.latent, self._goal, self._count)
+            plan = self._imagination.imagine(frame.latent, self._goal, 0)
             keys, mask = self._policy.set_plan(plan.features), self._policy.mask(plan, 0.0)
             proprio = Proprio(arm.joint_positions, arm.joint_velocities, arm.gripper_position)
             self._chunk, self._row = self._policy.act(keys, frame, proprio, mask, plan.offsets), 0
-        self._count, self._row = self._count + 1, self._row + 1
+        if self._chunk is None or self._row >= len(self._chunk.positions):
+            return arm.joint_positions, arm.gripper_position
+        self._row += 1
         return self._chunk.positions[self._row - 1], float(np.clip(self._chunk.gripper[self._row - 1], 0.0, 1.0))
+
+
+class ToldDriver:
+    """A policy that is told where things are (learning/acting.py), somewhat wrong, at the wheel: a chunk every 0.2 s."""
+
+    def __init__(self, policy: "ToldPolicy", seed: int = 0) -> None:
+        self._policy, self._generator = policy, np.random.default_rng(seed)
+
+    def begin(self, arm: SimulatedArm, goal: np.ndarray) -> None:
+        """Takes where the goal has things."""
+        self._goal, self._steps = self._somewhat_wrong(arm.goal_keypoints(KEYPOINTS)), float(self._generator.uniform(20, 300))
+        self._row, self._time = 0, -np.inf
+
+    def advance(self, arm: SimulatedArm, picture: np.ndarray | None) -> tuple[np.ndarray, float]:
+        """The next row of the newest chunk."""
+        self._row = 0 if arm.time > self._time + 1.5 * STEP else self._row  # a turn begins
+        self._time = arm.time
+        if self._row % REPLAN == 0:
+            live = self._somewhat_wrong(arm.keypoints(KEYPOINTS))
+            proprio = Proprio(arm.joint_positions, arm.joint_velocities, arm.gripper_position)
+            self._chunk, self._row = self._policy.chunk(live, self._goal, proprio, self._steps), 0
+        self._row += 1
+        return self._chunk[self._row - 1, :-1], float(np.clip(self._chunk[self._row - 1, -1], 0.0, 1.0))
+
+    def _somewhat_wrong(self, keypoints: np.ndarray) -> np.ndarray:
+        keypoints[:, :2] += TOLD_ERROR * self._generator.standard_normal((len(keypoints), 2))
+        return keypoints
 
 
 def _error(generator: np.random.Generator, largest: float) -> np.ndarray:

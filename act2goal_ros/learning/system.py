@@ -1,5 +1,7 @@
 """All networks together, and what they are trained to do."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,11 +12,13 @@ from act2goal_ros.learning.checkpoint import load as load  # which callers take 
 from act2goal_ros.learning.keypoints import KeypointReaders, choice_loss, live_loss, which_is_handled
 from act2goal_ros.model.autoencoder import Autoencoder
 from act2goal_ros.model.config import ModelConfig
-from act2goal_ros.model.expert import ActionExpert, Context, LiveTokens
+from act2goal_ros.model.expert import POINTS, ActionExpert, Context, LiveTokens
 from act2goal_ros.model.world_model import TemporalDistance, WorldModel
 
 PURE_NOISE = 0.75  # share of plans made in one pass from pure noise, as at run time
-FIRST_STEP = 0.5  # share of action samples at τ = 0
+FIRST_STEP = 0.7  # share of action samples at τ = 0
+BLIND = 0.15  # of plans and of live frames: nothing is known of them but where things are, as in the part `acting`
+FINE = 0.02  # of actions, normalised, below which an error counts less: about 5 mm at the tool
 PLACE = 8  # pixels of a place of the live encoder, along each side
 
 
@@ -30,6 +34,8 @@ class System(nn.Module):
         self.expert = ActionExpert(config)
         self.readers = KeypointReaders(config)
 
+    told: Callable[[Batch], dict[str, Tensor]] | None = None  # losses of samples without pictures, learnt beside (learning/acting.py)
+
     def encoded(self, batch: Batch) -> Batch:
         """A sampler's batch with latents where it has pictures; here it has latents."""
         return batch
@@ -38,7 +44,14 @@ class System(nn.Module):
         """A plan's latent frames (F, C, H, W) → pictures of its frames, about 0 .. 1."""
         return self.autoencoder.decode(latents)
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch | tuple[Batch, Batch]) -> dict[str, Tensor]:
+        """As of `shown`; of a second batch, without pictures, those of `told` as well, as `told_action` and so on."""
+        if not isinstance(batch, tuple):
+            return self.shown(batch)
+        assert self.told is not None
+        return self.shown(batch[0]) | {f"told_{name}": value for name, value in self.told(batch[1]).items()}
+
+    def shown(self, batch: Batch) -> dict[str, Tensor]:
         """`video` and `action` (flow matching), `distance`, `cube`, `target`, `choice` (of the object), `imagined` and `seen` (key
         points); each a scalar."""
         batch = self.encoded(batch)
@@ -52,7 +65,7 @@ class System(nn.Module):
         weight = 1 + 4 * moved
         video = (weight * (velocity - (batch.future - noise)).square()).mean() / weight.mean()
         views = len(batch.joints) // len(batch.goal)
-        chosen = self._handled(batch)
+        chosen = self.handled(batch)
         foreseen = self.expert.foresee(features, known)
         action, context, live = self._action_loss(batch, foreseen, level.repeat_interleave(views), views, chosen)
         arrival = torch.cat([self.distance(batch.current, batch.goal),
@@ -74,7 +87,7 @@ class System(nn.Module):
         with torch.no_grad():
             return self.expert.live.located(batch.shown.flatten(0, 1)).unflatten(0, (-1, 2))
 
-    def _handled(self, batch: Batch) -> Tensor:
+    def handled(self, batch: Batch) -> Tensor:
         """(B V, K): 1 for the thing that is handled, where that and the camera are known."""
         tool = self.expert.kinematics(batch.joints).tool
         (handled, known), (gripper, _) = self.expert.projected(batch.cube.nan_to_num()), self.expert.projected(tool)
@@ -93,20 +106,47 @@ class System(nn.Module):
         self, batch: Batch, features: Tensor, level: Tensor, views: int, chosen: Tensor
     ) -> tuple[Tensor, Context, LiveTokens]:
         """Object and target are those of the thing that is handled: which of several comes first, a plan may leave open."""
-        keys, values = self.expert.plan_keys(features)
+        keys, values = self.expert.plan_keys(self._forgotten(features))
         plan = (keys.repeat_interleave(views, 0), values.repeat_interleave(views, 0))
-        live = self.expert.observe(relight(batch.pictures) if self.training else batch.pictures)
+        live = self._overlooked(self.expert.observe(relight(batch.pictures) if self.training else batch.pictures))
         state = (batch.joints, batch.velocities, batch.gripper)
         told = chosen if self.training else None
         context = self.expert.context(plan, batch.frame_mask, batch.frame_times, live, *state, told)
         clean = self.expert.normalise(batch.actions, batch.joints)
-        tau = torch.where(torch.rand(len(clean)) < FIRST_STEP, torch.zeros(()), 0.95 * torch.rand(len(clean)))
-        mix = tau.view(-1, 1, 1)
-        noisy = (1 - mix) * torch.randn_like(clean) + mix * clean
+        tau, noisy = noisy_actions(clean, FIRST_STEP)
         predicted = self.expert.denoise(context, noisy, clean, batch.given_mask, batch.row_times, tau, level)
-        weight = (batch.weights * (1 - batch.given_mask)).unsqueeze(-1)
-        error = functional.smooth_l1_loss(predicted, clean, beta=0.1, reduction="none")
-        return (weight * error).sum() / (weight.sum() * clean.shape[-1]).clamp(min=1.0), context, live
+        return action_error(predicted, clean, batch), context, live
+
+    def _forgotten(self, features: Tensor) -> Tensor:
+        """A plan's features (B, L + 1, F, T, W), in training now and then without all but the last layer, where things are."""
+        if not self.training:
+            return features
+        kept = (torch.rand(len(features), 1, 1, 1, 1) > BLIND).to(features.dtype).expand(-1, features.shape[1] - 1, -1, -1, -1)
+        return features * functional.pad(kept, (0, 0, 0, 0, 0, 0, 0, 1), value=1.0)
+
+    def _overlooked(self, live: LiveTokens) -> LiveTokens:
+        """What is seen of the live frame, in training now and then without all but where the things are."""
+        if not self.training:
+            return live
+        kept, own = (torch.rand(len(live.tokens), 1) > BLIND).to(live.tokens.dtype), 2 * self.config.keypoints
+        position, points = self.expert.live.position, live.points * functional.pad(kept.expand(-1, POINTS * 2 - own), (own, 0), value=1.0)
+        kept = kept.unsqueeze(-1)
+        return live._replace(tokens=position + kept * (live.tokens - position), points=points, things=kept * live.things)
+
+
+def noisy_actions(clean: Tensor, first: float) -> tuple[Tensor, Tensor]:
+    """Of clean actions (B, R, A): τ (B,), 0 for the share `first`, and the noisy ones. At τ = 0 they are zero, as what a served policy
+    starts from."""
+    tau = torch.where(torch.rand(len(clean)) < first, torch.zeros(()), 0.95 * torch.rand(len(clean)))
+    mix = tau.view(-1, 1, 1)
+    return tau, (mix > 0) * (1 - mix) * torch.randn_like(clean) + mix * clean
+
+
+def action_error(predicted: Tensor, clean: Tensor, batch: Batch) -> Tensor:
+    """Mean error of actions (B, R, A) that were not given, by their weights."""
+    weight = (batch.weights * (1 - batch.given_mask)).unsqueeze(-1)
+    error = functional.smooth_l1_loss(predicted, clean, beta=FINE, reduction="none")
+    return (weight * error).sum() / (weight.sum() * clean.shape[-1]).clamp(min=1.0)
 
 
 def labelled_error(found: Tensor, label: Tensor) -> Tensor:

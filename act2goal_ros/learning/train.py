@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from act2goal_ros.learning import camera
+from act2goal_ros.learning.acting import LOSSES as TOLD_LOSSES
+from act2goal_ros.learning.acting import Acting, show_nothing
 from act2goal_ros.learning.batches import Batch, Episodes, Sampler, action_scales, to_tensor
 from act2goal_ros.learning.checkpoint import save, write
 from act2goal_ros.learning.devices import made_on, make_fabric
@@ -23,6 +25,7 @@ from act2goal_ros.model.autoencoder import Autoencoder
 from act2goal_ros.model.config import ModelConfig
 
 HELD_OUT_SEED, HELD_OUT_PLANS, HELD_OUT_BATCHES, SHOWN_PLANS = 1, 16, 8, 4
+TOLD_SHARE = 3  # plans without pictures for each one with, where there are any
 NORMALISED_AFTER = (100, 1000)  # steps
 
 
@@ -136,8 +139,12 @@ def train_system(
     name: str,
     fabric: Fabric | None = None,
     cadence: Cadence | None = None,
+    expert_share: float = 1.0,
+    told: Episodes | None = None,
 ) -> System:
-    """Trains world model, temporal distance and expert together; folder/<name>.pt is a checkpoint it resumes from."""
+    """Trains world model, temporal distance and expert together; folder/<name>.pt is a checkpoint it resumes from. What the expert
+    knows already (learning/acting.py) is learnt at a share of the learning rate; from `told`, episodes without pictures, it goes on
+    to learn as it did there."""
     fabric, (among, held_out) = fabric or make_fabric(), episodes.split()
     sampler, checked = (Sampler(episodes, part, system.config, 0) for part in (among, held_out))
     system.autoencoder.requires_grad_(False)
@@ -147,8 +154,18 @@ def train_system(
         batch = fabric.to_device(checked.batch(SHOWN_PLANS, seeded(HELD_OUT_SEED, HELD_OUT_BATCHES, 0)))
         return losses, imagined_over_true(system, batch)
 
-    job = Job(name=name, module=system, batch=lambda generator, plans: sampler.batch(plans, generator), weights=weights,
-              groups=_groups(system), check=check)  # fmt: skip
+    beside = None
+    if told is not None:
+        show_nothing(told)
+        beside, system.told = Sampler(told, told.split()[0], system.config, 0), Acting(system).losses
+        weights = weights | {f"told_{loss}": weights[loss] for loss in TOLD_LOSSES}
+
+    def draw(generator: np.random.Generator, plans: int) -> Batch | tuple[Batch, Batch]:
+        batch = sampler.batch(plans, generator)
+        return batch if beside is None else (batch, beside.batch(TOLD_SHARE * plans, generator))
+
+    job = Job(name=name, module=system, batch=draw, weights=weights,
+              groups=_groups(system, expert_share), check=check)  # fmt: skip
     fit(job, schedule, folder, fabric, cadence)
     return system.eval()
 
@@ -175,10 +192,18 @@ def prepare(system: System, episodes: Episodes) -> None:
     system.expert.spotter.thing_offsets.copy_(torch.from_numpy(camera.thing_offsets(episodes, system)))
 
 
-def _groups(system: System) -> list[dict[str, Any]]:
-    """Weight decay for matrices only; the autoencoder stays as it is."""
-    chosen = [(n, p) for n, p in system.named_parameters() if not n.startswith("autoencoder.")]
-    matrices = [p for n, p in chosen if p.ndim >= 2 and "position" not in n]
-    others = [p for n, p in chosen if not (p.ndim >= 2 and "position" not in n)]
-    shared = {"betas": (0.9, 0.98)}
-    return [{"params": matrices, "weight_decay": 0.02} | shared, {"params": others, "weight_decay": 0.0} | shared]
+def _groups(system: System, expert_share: float) -> list[dict[str, Any]]:
+    """Weight decay for matrices only; the autoencoder stays as it is; the expert has its share of the learning rate."""
+    groups = []
+    for expert, share in ((False, 1.0), (True, expert_share)):
+        chosen = [(n, p) for n, p in system.named_parameters() if not n.startswith("autoencoder.") and _learnt_by_acting(n) == expert]
+        matrices = [p for n, p in chosen if p.ndim >= 2 and "position" not in n]
+        others = [p for n, p in chosen if not (p.ndim >= 2 and "position" not in n)]
+        shared = {"betas": (0.9, 0.98), "share": share}
+        groups += [{"params": matrices, "weight_decay": 0.02} | shared, {"params": others, "weight_decay": 0.0} | shared]
+    return groups
+
+
+def _learnt_by_acting(name: str) -> bool:
+    """Whether a weight is one that learning/acting.py trains."""
+    return name.startswith("expert.") and not name.startswith(("expert.live.", "expert.reader."))

@@ -48,8 +48,8 @@ class ModelConfig:
     expert_heads: int = 4
     spotter_layers: int = 2
     live_width: int = 24
-    keypoints: int = 8  # kinds of things that the live encoder is taught to find, where there are labels
-    flow_steps: int = 6
+    keypoints: int = 10  # kinds of things that the live encoder is taught to find, where there are labels
+    flow_steps: int = 1
     located: bool = False  # of a served model: latents have one plane more, and plans' features a layer, of where things are
     prefix_steps: int = 4  # at most so many actions are given in training
     lora_rank: int = 8  # of the adapters that the exported policy takes

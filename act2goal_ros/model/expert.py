@@ -1,5 +1,6 @@
 """Action expert: reads the plan block by block and turns it into joint trajectories by flow matching."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
@@ -26,7 +27,7 @@ MASKED = -1e4
 POINTS = 32  # key points of the live frame
 LARGEST_SHIFT = 0.3  # of the picture's half width: 3° and 2 cm of a camera about a metre away make half of it
 UNSURE_SHIFT = 0.04
-FAINT, SHARP = 0.08, 0.18  # peak of a key point's map, below which it is not to be seen, and from which it is
+SMALL_START = 0.1  # of weights of what the part `acting` has no input for: so that its coming changes little
 WORKSPACE = (0.0, 0.425, 0.05)  # m, middle of the table in the arm's base frame
 FAR = 1.0  # m from the base, of a place
 HOVER = (0.0, 0.0, 0.12)  # m, from an object to where the tool comes from
@@ -36,18 +37,20 @@ MODULATED = (0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0, 1.0)  # of a block: what shift1,
 
 class LiveTokens(NamedTuple):
     """What the expert sees of the live frame: tokens (B, N, W); key points (B, 2 · POINTS) in −1 .. 1, of which the first K may be
-    taught; what is there, (B, K, C); the logits of where each of the K is, (B, K, places)."""
+    taught; what is there, (B, K, C); the logits of where each of the K is, the last of it being nowhere, (B, K, places + 1); and how sure
+    it is that each is somewhere, (B, K) 0 .. 1."""
 
     tokens: Tensor
     points: Tensor
     things: Tensor
     maps: Tensor
+    sure: Tensor
 
 
 class Context(NamedTuple):
     """All that the actions attend to: keys and values per block (B, heads, N, D), mask (B, 1, 1, N), what a summary adds to the blocks'
-    modulations (B, L · 8 W); where object and target were found, (B, 3) m in the arm's base frame; and logits of which kind of thing
-    the object is, (B, K)."""
+    modulations (B, L · 8 W); where object and target were found, (B, 3) m in the arm's base frame; logits of which kind of thing
+    the object is, (B, K); and the joint motions (B, 4, J) rad to the object, above it, to the target and above that."""
 
     keys: Sequence[Tensor]
     values: Sequence[Tensor]
@@ -56,6 +59,7 @@ class Context(NamedTuple):
     found: Tensor
     target: Tensor
     choice: Tensor
+    motions: Tensor
 
 
 class LiveEncoder(nn.Module):
@@ -70,8 +74,10 @@ class LiveEncoder(nn.Module):
         self.middle = nn.Sequential(ResidualConv(2 * w), nn.SiLU())
         self.keypoints = config.keypoints
         self.points = nn.Conv2d(2 * w, POINTS, 1)
+        self.nowhere = nn.Parameter(torch.zeros(1, config.keypoints, 1))
         self.deep = nn.Sequential(nn.Conv2d(2 * w, 4 * w, 3, 2, 1), ResidualConv(4 * w), nn.SiLU())
         self.out = nn.Conv2d(4 * w, config.expert_width, 2, 2)
+        _start_small(self.out)
         down, across = (torch.linspace(-1, 1, size // 8) for size in config.picture_shape)
         self.register_buffer("grid", torch.stack(torch.meshgrid(across, down, indexing="xy"), -1).reshape(-1, 2))
         self.position = nn.Parameter(0.02 * torch.randn(1, config.views * (config.camera_size // 32) ** 2, config.expert_width))
@@ -82,12 +88,18 @@ class LiveEncoder(nn.Module):
         weights = maps.softmax(-1)
         things = weights[:, : self.keypoints] @ middle.flatten(2).transpose(1, 2)
         tokens = self.out(self.deep(middle)).flatten(2).transpose(1, 2) + self.position
-        return LiveTokens(tokens, (weights @ self.grid).flatten(1), things, maps[:, : self.keypoints])
+        taught, sure = self._presence(maps[:, : self.keypoints])
+        return LiveTokens(tokens, (weights @ self.grid).flatten(1), things, taught, sure)
 
     def located(self, pictures: Tensor) -> Tensor:
         """Pictures (B, 3, 128, 128) → (B, 3 K): u of each kind of thing, v of each in −1 .. 1, and 1 where it is there."""
-        weights = self.points(self.middle(self.stem(pictures - 0.5)))[:, : self.keypoints].flatten(2).softmax(-1)
-        return torch.cat([(weights @ self.grid).transpose(1, 2).flatten(1), certainty(weights.amax(-1))], -1)
+        maps = self.points(self.middle(self.stem(pictures - 0.5)))[:, : self.keypoints].flatten(2)
+        return torch.cat([(maps.softmax(-1) @ self.grid).transpose(1, 2).flatten(1), self._presence(maps)[1]], -1)
+
+    def _presence(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, K, places) → the same with that of being nowhere, and the share of the others, (B, K)."""
+        maps = torch.cat([maps, self.nowhere.expand(len(maps), -1, -1)], -1)
+        return maps, 1.0 - maps.softmax(-1)[..., -1]
 
 
 def believed_shift(shift: Tensor) -> Tensor:
@@ -95,11 +107,6 @@ def believed_shift(shift: Tensor) -> Tensor:
     shift = shift.clamp(-LARGEST_SHIFT, LARGEST_SHIFT)
     size = shift.square().sum(-1, keepdim=True)
     return size / (size + UNSURE_SHIFT**2) * shift
-
-
-def certainty(peaks: Tensor) -> Tensor:
-    """From the peak of a key point's map: 0 where it is not to be seen .. 1."""
-    return ((peaks - FAINT) / (SHARP - FAINT)).clamp(0.0, 1.0)
 
 
 class ExpertBlock(nn.Module):
@@ -150,20 +157,24 @@ class ActionExpert(nn.Module):
         self.kinematics = ForwardKinematics()
         proprioception = 3 * config.joints + 1 + 9 + 2 * POINTS + 2  # with the tool's position, two of its axes, the picture's shift
         self.state = Mlp(proprioception, 2 * width, 4 * width)
+        _start_small(cast(nn.Linear, self.state[0]), slice(proprioception - 2 - 2 * (POINTS - config.keypoints), proprioception - 2))
         self.reach = Mlp(SPOT_FEATURES, width, 2 * width)
         self.carry = Mlp(SPOT_FEATURES + 3, width, 2 * width)
-        self.thing = nn.Linear(2 + 2 * config.live_width, width)
+        self.thing = nn.Linear(3 + 2 * config.live_width, width)
+        _start_small(self.thing, slice(3, None))
         self.kind = nn.Parameter(0.02 * torch.randn(1, config.keypoints, width))
         self.reader = PlanReader(config)
         self.foreseen = Mlp(5 * len(config.latent_frames), width, width)
         nn.init.zeros_(cast(nn.Linear, self.foreseen[-1]).weight)
-        self.agenda = Mlp(config.keypoints * (5 * len(config.latent_frames) + 2), 2 * width, width)
+        self.agenda = Mlp(config.keypoints * (5 * len(config.latent_frames) + 3), 2 * width, width)
         self.spotter = Spotter(config)
         self.summary = Mlp(10 * width, 2 * width, width)
         nn.init.zeros_(cast(nn.Linear, self.summary[-1]).weight)
         readers = config.blocks + config.spotter_layers
         self.plan_norm = nn.ModuleList(nn.LayerNorm(config.world_width) for _ in range(readers))
         self.plan_key_value = nn.ModuleList(nn.Linear(config.world_width, 2 * width) for _ in range(readers))
+        for key_value in self.plan_key_value:
+            _start_small(cast(nn.Linear, key_value))
         self.spot = nn.Parameter(0.02 * torch.randn(1, 1, config.tokens, width))
         self.frame_time = TimeEmbedding(width, extra=2)
         self.row_time = TimeEmbedding(width, extra=1)
@@ -173,6 +184,9 @@ class ActionExpert(nn.Module):
         self.blocks = nn.ModuleList(ExpertBlock(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, config.action_size)
+        self.shares = nn.Linear(width, 4)  # of the motions to object and target
+        nn.init.zeros_(self.shares.weight)
+        nn.init.zeros_(self.shares.bias)
         self.register_buffer("action_scale", torch.ones(rows, config.action_size))
         self.register_buffer("velocity_scale", torch.ones(config.joints))
         self.register_buffer("projection", torch.zeros(3, 4))  # of the tool into the picture, −1 .. 1; zeros: not known
@@ -200,6 +214,16 @@ class ActionExpert(nn.Module):
         values.append(functional.pad(read, (0, values[0][0, 0].numel() - read.shape[-1])).unflatten(-1, values[0].shape[2:]))
         return torch.stack(keys, 1) + self.spot.unsqueeze(1), torch.stack(values, 1)
 
+    def told(self, read: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, L + S, F, 1, E) of a plan of which no more is known than where things are in each frame, (B, F, 3 K); one
+        token a frame stands for all of its tokens."""
+        empty = self.spot.new_zeros(1, self.config.world_width)
+        parts = [key_value(norm(empty)) for norm, key_value in zip(self.plan_norm, self.plan_key_value, strict=True)]
+        keys, values = torch.cat(parts).chunk(2, -1)
+        shape = (len(read), -1, read.shape[1], -1, -1)
+        keys = keys[None, :, None, None] + self.spot.mean(2, keepdim=True).unsqueeze(1)
+        return keys.expand(*shape), values[None, :, None, None].expand(*shape)
+
     # once per live frame
     def observe(self, pictures: Tensor) -> LiveTokens:
         """Pictures (B, 3, 128, 128) in 0 .. 1."""
@@ -219,33 +243,55 @@ class ActionExpert(nn.Module):
     ) -> Context:
         """frame_mask (B, F) 1 = may be seen; frame_times (B, F) steps from now; joints (B, J) rad; velocities rad/s; gripper (B, 1);
         chosen (B, K), in training: 1 for the thing that is handled, where that is known."""
-        blocks, dense = self.config.blocks, torch.zeros_like(frame_times)
-        dense[:, : self.config.dense_latents] = 1.0
-        time = self.frame_time(frame_times, dense, frame_times / 100.0).unsqueeze(2).unsqueeze(1)
         layers = plan[0].shape[1] - 1  # split, as slices cost a gradient of the whole each
         keys, _ = plan[0].split([layers, 1], 1)
         values, last = plan[1].split([layers, 1], 1)
-        keys, values = ((part + time).split([blocks, layers - blocks], 1) for part in (keys, values))
         read = last.squeeze(1).flatten(2)[..., : 3 * self.config.keypoints]
+        return self.context_of((keys, values), read, frame_mask, frame_times, live, joints, velocities, gripper, chosen)
+
+    def context_of(
+        self,
+        plan: tuple[Tensor, Tensor],
+        read: Tensor,
+        frame_mask: Tensor,
+        frame_times: Tensor,
+        live: LiveTokens,
+        joints: Tensor,
+        velocities: Tensor,
+        gripper: Tensor,
+        chosen: Tensor | None,
+    ) -> Context:
+        """As `context`, of a plan's keys and values (B, L + S, F, T, E) and of where it has things, read (B, F, 3 K)."""
+        blocks, dense = self.config.blocks, torch.zeros_like(frame_times)
+        dense[:, : self.config.dense_latents] = 1.0
+        time = self.frame_time(frame_times, dense, frame_times / 100.0).unsqueeze(2).unsqueeze(1)
+        layers, tokens = plan[0].shape[1], plan[0].shape[3]
+        keys, values = ((part + time).split([blocks, layers - blocks], 1) for part in plan)
         chain = self.kinematics(joints)
         shift = self.shift(live, chain.tool)
         things, agenda, courses = self._things(live, shift, read, frame_mask, frame_times)
-        live = live._replace(points=live.points - shift.repeat(1, POINTS))
+        live = live._replace(points=_surely(live.points - shift.repeat(1, POINTS), live.sure))
         own = self._own_tokens(live, shift, chain, joints, velocities, gripper)
-        hidden, goal_mask = (1.0 - frame_mask).repeat_interleave(self.config.tokens, 1), frame_mask[:, -1:]
+        hidden, goal_mask = (1.0 - frame_mask).repeat_interleave(tokens, 1), frame_mask[:, -1:]
+        if tokens < self.config.tokens:  # each stands for several
+            hidden = hidden + math.log(self.config.tokens / tokens) / MASKED
         present = torch.cat([live.tokens, things, agenda, own], 1)
-        mask = _mask(hidden, torch.zeros_like(present[..., 0]))
+        unseen = torch.zeros_like(present[..., 0])
+        if (few := live.tokens.shape[1]) < (all_of := self.live.position.shape[1]):
+            unseen[:, :few] = math.log(all_of / few) / MASKED
+        mask = _mask(hidden, unseen)
         planned = (part[1].flatten(2, 3) for part in (keys, values))
         spotted = self.spotter(*planned, mask, present, things, courses, chosen)
         found, target = (self.unprojected(spotted.points, spotted.heights) + OBJECT_SCALE * spotted.offsets).unbind(1)
-        ways = self._ways(chain, found.detach(), target.detach())
-        tokens = torch.cat([present, ways[:, :2], ways[:, 2:] * goal_mask.unsqueeze(-1), spotted.answers], 1)
-        unseen = torch.zeros_like(tokens[..., 0])
+        ways, motions = self._ways(joints, chain, found.detach(), target.detach())
+        motions = torch.cat([motions[:, :2], motions[:, 2:] * goal_mask.unsqueeze(-1)], 1)
+        known = torch.cat([present, ways[:, :2], ways[:, 2:] * goal_mask.unsqueeze(-1), spotted.answers], 1)
+        unseen = functional.pad(unseen, (0, known.shape[1] - present.shape[1]))
         unseen[:, -4:-2] = 1.0 - goal_mask
-        keys, values = self._keys_and_values((keys[0], values[0]), tokens)
-        summary = self.summary(tokens[:, present.shape[1] - own.shape[1] :].flatten(1))
+        keys, values = self._keys_and_values((keys[0], values[0]), known)
+        summary = self.summary(known[:, present.shape[1] - own.shape[1] :].flatten(1))
         modulation = functional.linear(summary, self._modulating("weight"))
-        return Context(keys, values, _mask(hidden, unseen), modulation, found, target, spotted.choice)
+        return Context(keys, values, _mask(hidden, unseen), modulation, found, target, spotted.choice, motions)
 
     def shift(self, live: LiveTokens, tool: Tensor) -> Tensor:
         """(B, 2): how far the picture is from where the camera of the training would show the tool (B, 3) m, in −1 .. 1 units.
@@ -254,7 +300,7 @@ class ActionExpert(nn.Module):
         """
         seen = live.points.unflatten(1, (-1, 2))[:, self.config.keypoints - 1]
         expected, known = self.projected(tool)
-        return known * certainty(live.maps[:, -1].softmax(-1).amax(-1, keepdim=True)) * believed_shift(seen - expected)
+        return known * live.sure[:, -1:] * believed_shift(seen - expected)
 
     def projected(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Where the camera of the training shows places (B, 3) m: (B, 2) in −1 .. 1, and 1 where that is known, (B, 1)."""
@@ -283,22 +329,24 @@ class ActionExpert(nn.Module):
         one of all together (B, 1, W), from which to tell whose turn it is; and where each is now and at the plan's end (B, K, 4)."""
         places = live.points.unflatten(1, (-1, 2))[:, : self.config.keypoints]
         u, v, sure = read.transpose(1, 2).chunk(3, 1)  # (B, K, F)
-        shown = frame_mask.unsqueeze(1) * sure
-        away = [WAY_SCALE * shown * (imagined - place.unsqueeze(-1)) for imagined, place in zip((u, v), places.unbind(-1), strict=True)]
+        shown, there = frame_mask.unsqueeze(1) * sure, live.sure.unsqueeze(-1)
+        ways = zip((u, v), places.unbind(-1), strict=True)
+        away = [WAY_SCALE * shown * there * (imagined - place.unsqueeze(-1)) for imagined, place in ways]
         times = (frame_mask * frame_times / 50.0).unsqueeze(1).expand_as(shown)
         ahead = torch.cat([*away, shown, frame_mask.unsqueeze(1).expand_as(shown), times], -1)
-        here = WAY_SCALE * (places - shift.unsqueeze(1))
-        agenda = self.agenda(torch.cat([ahead, here], -1).flatten(1)).unsqueeze(1)
+        here = WAY_SCALE * there * (places - shift.unsqueeze(1))
+        agenda = self.agenda(torch.cat([ahead, here, there], -1).flatten(1)).unsqueeze(1)
         end = torch.stack([here[..., i] + away[i][..., -1] for i in range(2)], -1)
-        things = self.thing(torch.cat([here, live.things], -1)) + self.kind + self.foreseen(ahead)
+        things = self.thing(torch.cat([here, there, there * live.things], -1)) + self.kind + self.foreseen(ahead)
         return things, agenda, torch.cat([here, end], -1)
 
-    def _ways(self, chain: Chain, found: Tensor, target: Tensor) -> Tensor:
-        """Tokens (B, 4, W): two of the way to the object, two of those to the target and from object to target."""
-        spots = self._spots(chain, found, target)
+    def _ways(self, joints: Tensor, chain: Chain, found: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (B, 4, W): two of the way to the object, two of those to the target and from object to target; and the joint motions
+        (B, 4, J)."""
+        spots, motions = self._spots(joints, chain, found, target)
         reach = self.reach(spots[:, 0]).unflatten(-1, (2, -1))
         carry = self.carry(torch.cat([spots[:, 1], 10 * (target - found)], -1)).unflatten(-1, (2, -1))
-        return torch.cat([reach, carry], 1)
+        return torch.cat([reach, carry], 1), motions
 
     def _keys_and_values(self, plan: tuple[Tensor, Tensor], tokens: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
         """Of all blocks at once, which costs a tick a quarter of the calls: a list of (B, heads, N, D) each."""
@@ -330,13 +378,16 @@ class ActionExpert(nn.Module):
         state = torch.cat([joints.sin(), joints.cos(), moving, gripper, 3 * chain.tool, *axes, live.points, 4 * shift], -1)
         return self.state(state).unflatten(-1, (4, -1))
 
-    def _spots(self, chain: Chain, found: Tensor, target: Tensor) -> Tensor:
-        """(B, 2, SPOT_FEATURES): the ways from the tool to object and target, and the joint motions to there and above."""
+    def _spots(self, joints: Tensor, chain: Chain, found: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 2, SPOT_FEATURES): the ways from the tool to object and target, and the joint motions to there and above; and these alone,
+        (B, 4, J)."""
         ways = torch.stack([found, target], 1) - chain.tool.unsqueeze(1)
         above = ways + torch.tensor(HOVER, device=ways.device)
-        motions = self.kinematics.towards(chain, torch.cat([ways, above], 1)).clamp(-2.0, 2.0)
-        motions = torch.cat([motions[:, :2], motions[:, 2:]], -1)
-        return torch.cat([10 * ways, fourier(ways, 8, longest=1.0).flatten(2), 4 * motions], -1)
+        places = chain.tool.unsqueeze(1) + torch.cat([ways, above], 1)
+        motions = self.kinematics.reaching(joints, chain, places).clamp(-2.0, 2.0)
+        both = torch.cat([motions[:, :2], motions[:, 2:]], -1)
+        features = torch.cat([10 * ways, fourier(ways, 8, longest=1.0).flatten(2), 4 * both], -1)
+        return features, motions[:, [0, 2, 1, 3]]
 
     def denoise(
         self,
@@ -361,7 +412,9 @@ class ActionExpert(nn.Module):
         modulations = self._modulations(condition, context.modulation)
         for block, key, value, modulation in zip(self.blocks, context.keys, context.values, modulations, strict=True):
             x = block(x, key, value, context.mask, modulation)
-        return self.head(self.norm(x))
+        x = self.norm(x)
+        moved = self.shares(x) @ context.motions / self.action_scale[:, :-1]
+        return self.head(x) + functional.pad(moved, (0, 1))
 
     def normalise(self, actions: Tensor, joints: Tensor) -> Tensor:
         """Absolute actions (B, R, A): joints rad and gripper 0 .. 1 → relative to joints (B, J), about unit variance."""
@@ -390,6 +443,18 @@ class ActionExpert(nn.Module):
             clean = self.denoise(context, x, given, given_mask, row_times, torch.full_like(plan_level, tau), plan_level)
             x = x + (clean - x) / (1 - tau) / steps
         return torch.where(given_mask.unsqueeze(-1) > 0.5, given, x)
+
+
+def _start_small(layer: nn.Module, inputs: slice | None = None) -> None:
+    """Makes a layer's weights, or those of some of its inputs, small."""
+    with torch.no_grad():
+        cast(nn.Linear, layer).weight[:, inputs or slice(None)] *= SMALL_START
+
+
+def _surely(points: Tensor, sure: Tensor) -> Tensor:
+    """Key points (B, 2 · POINTS): those that may be nowhere (B, K) count by how sure they are."""
+    both = torch.stack([sure, sure], -1).flatten(1)
+    return points * functional.pad(both, (0, points.shape[-1] - both.shape[-1]), value=1.0)
 
 
 def _mask(hidden: Tensor, others: Tensor) -> Tensor:

@@ -19,18 +19,11 @@ UR5E = (
 )
 TOOL = 0.1555  # m from flange to the Robotiq 2F-85's pinch point
 
-
-DAMPING = 0.05  # of the least squares; m and rad alike
-NEWTON_STEPS = 16  # enough for a condition number of some thousands
-
-
 class Chain(NamedTuple):
-    """The arm at some joints, in its base frame: tool position (B, 3) m and axes (B, 3, 3), the tool's Jacobian (B, 6, 6)
-    transposed: a row for each joint, metres and radians a radian."""
+    """The arm at some joints, in its base frame: tool position (B, 3) m and axes (B, 3, 3), in columns."""
 
     tool: Tensor
     axes: Tensor
-    jacobian: Tensor
 
 
 def in_full_precision(like: Tensor) -> AbstractContextManager[object]:
@@ -41,7 +34,7 @@ def in_full_precision(like: Tensor) -> AbstractContextManager[object]:
 
 
 class ForwardKinematics(nn.Module):
-    """Where the tool is, and which joint motion moves it along a straight line."""
+    """Where the tool is, and which joint motion brings it elsewhere."""
 
     fixed: Tensor
     cosine: Tensor
@@ -60,34 +53,50 @@ class ForwardKinematics(nn.Module):
     def _chain(self, joints: Tensor) -> Chain:
         angle = joints.unsqueeze(-1).unsqueeze(-1)
         links = self.fixed + angle.cos() * self.cosine + angle.sin() * self.sine
-        poses = [links[:, 0]]
+        pose = links[:, 0]
         for i in range(1, len(UR5E)):
-            poses.append(poses[-1] @ links[:, i])
-        after = torch.stack(poses, 1)  # (B, 6, 4, 4) behind each joint
-        before = torch.cat([torch.eye(4, dtype=joints.dtype, device=joints.device).expand_as(after[:, :1]), after[:, :-1]], 1)
-        axes, turns = after[:, -1, :3, :3], before[:, :, :3, 2]
-        tool = after[:, -1, :3, 3] + TOOL * axes[..., 2]
-        linear = torch.linalg.cross(turns, tool.unsqueeze(1) - before[:, :, :3, 3])
-        return Chain(tool, axes, torch.cat([linear, turns], -1))
+            pose = pose @ links[:, i]
+        axes = pose[:, :3, :3]
+        return Chain(pose[:, :3, 3] + TOOL * axes[..., 2], axes)
 
     @torch.no_grad()
-    def towards(self, chain: Chain, ways: Tensor) -> Tensor:
-        """Joint motions (B, N, 6) rad that move the tool by `ways` (B, N, 3) m without turning it, to first order.
+    def reaching(self, joints: Tensor, chain: Chain, places: Tensor) -> Tensor:
+        """Joint motions (B, N, 6) rad from joints (B, 6), where `chain` is, that bring the tool to places (B, N, 3) m without turning it.
 
-        Damped least squares, Δq = Jᵀ (J Jᵀ + λ² I)⁻¹ Δx; the inverse by Newton–Schulz steps, which export to plain ONNX.
+        Closed form for arms built like the UR5e, in the present configuration of shoulder, elbow and wrist; a place out of reach is
+        pointed at with the arm stretched.
         """
-        with in_full_precision(ways):
-            return self._motions(chain, ways)
+        with in_full_precision(places):
+            return self._reaching(joints.unsqueeze(1), chain, places)
 
-    def _motions(self, chain: Chain, ways: Tensor) -> Tensor:
-        jacobian = chain.jacobian
-        eye = torch.eye(6, dtype=ways.dtype, device=ways.device)
-        square = jacobian.transpose(1, 2) @ jacobian + DAMPING**2 * eye
-        inverse = eye / (square * eye).sum((1, 2), keepdim=True)
-        for _ in range(NEWTON_STEPS):
-            inverse = inverse @ (2 * eye - square @ inverse)
-        twists = torch.cat([ways, torch.zeros_like(ways)], -1)
-        return twists @ inverse @ jacobian.transpose(1, 2)
+    def _reaching(self, joints: Tensor, chain: Chain, places: Tensor) -> Tensor:
+        (_, d1), (a2, _), (a3, _), (_, d4), (_, d5), (_, d6) = ((a, d) for a, d, _ in UR5E)
+        x, y, z = chain.axes.unsqueeze(1).unbind(-1)  # (B, 1, 3) each
+        present, wrist = (at - (d6 + TOOL) * z for at in (chain.tool.unsqueeze(1), places))
+        ahead = (joints[..., 0] - torch.atan2(present[..., 1], present[..., 0])).cos() >= 0.0  # the shoulder
+        reach = wrist[..., :2].norm(dim=-1).clamp(min=d4)
+        lean = torch.asin((d4 / reach).clamp(max=1.0))
+        q1 = torch.atan2(wrist[..., 1], wrist[..., 0]) + torch.where(ahead, lean, math.pi - lean)
+        cos, sin = q1.cos(), q1.sin()
+        sideways = torch.stack([sin, -cos, torch.zeros_like(sin)], -1)  # axis of joints 2, 3 and 4
+        cos5 = (z * sideways).sum(-1).clamp(-1.0, 1.0)
+        sin5 = _side(joints[..., 4]) * (1.0 - cos5.square()).clamp(min=1e-6).sqrt()
+        q6 = torch.atan2(-(y * sideways).sum(-1) / sin5, (x * sideways).sum(-1) / sin5)
+        axis5 = torch.linalg.cross(sideways, z.expand_as(sideways)) / sin5.unsqueeze(-1)
+        elbow = wrist - d5 * axis5 - d4 * sideways
+        out, up = elbow[..., 0] * cos + elbow[..., 1] * sin, elbow[..., 2] - d1
+        cos3 = ((out.square() + up.square() - a2 * a2 - a3 * a3) / (2 * a2 * a3)).clamp(-1.0, 1.0)
+        q3 = _side(joints[..., 2]) * torch.acos(cos3)
+        q2 = torch.atan2(up, out) - torch.atan2(a3 * q3.sin(), a2 + a3 * cos3)
+        together = torch.atan2(axis5[..., 0] * cos + axis5[..., 1] * sin, -axis5[..., 2])
+        found = torch.stack([q1, q2, q3, together - q2 - q3, torch.atan2(sin5, cos5), q6], -1)
+        away = found - joints
+        return torch.atan2(away.sin(), away.cos())
+
+
+def _side(angle: Tensor) -> Tensor:
+    """1 for an angle from 0 to π, −1 beyond; never 0."""
+    return 1.0 - 2.0 * (angle.sin() < 0.0).to(angle.dtype)
 
 
 def _link_terms() -> tuple[Tensor, Tensor, Tensor]:

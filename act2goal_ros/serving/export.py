@@ -50,8 +50,8 @@ class _Encode(_Part):
         config = self.system.config
         small = functional.avg_pool2d(pictures, config.camera_size // config.image_size)
         u, v, sure = self.system.expert.live.located(pictures).chunk(3, -1)
-        there = (sure > 0).to(sure.dtype)  # of what is not there nothing is told
-        return self.with_places(self.system.autoencoder.encode(small), torch.cat([u * there, v * there, sure], -1))
+        there = (sure > 0.5).to(sure.dtype)  # of what is not there nothing is told
+        return self.with_places(self.system.autoencoder.encode(small), torch.cat([u * there, v * there, sure * there], -1))
 
 
 class _Decode(_Part):

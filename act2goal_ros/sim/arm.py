@@ -67,6 +67,7 @@ class SimulatedArm:
         self._scenes: dict[str, LightScene] = {}
         self._renderers: dict[str, mujoco.Renderer] = {}
         self._steps = 0
+        self._goal_places: dict[str, tuple[float, float]] = {}
         self._scene = self._scene_for(self.environment)
 
     @property
@@ -123,7 +124,7 @@ class SimulatedArm:
         self.data.qpos[:], self.data.qvel[:] = self._scene.goal_qpos, 0.0
         with self._scene.goal_look():
             mujoco.mj_forward(self.model, self.data)
-            picture = self.render()
+            picture, self._goal_places = self.render(), self._seen_things()
         mujoco.mj_copyData(self.data, self.model, saved)
         return picture
 
@@ -220,13 +221,16 @@ class SimulatedArm:
     def keypoints(self, names: Sequence[str]) -> np.ndarray:
         """(names, 3): where each of the scene's things is in the picture, hidden or not, as shares of width and height from the upper
         left corner, and 1; zeros for what is not there or beside the picture."""
-        places = self._scene.things()
-        found = np.zeros((len(names), 3), np.float32)
-        for row, name in zip(found, names, strict=True):
-            if name in places:
-                u, v = self._project(places[name])
-                row[:] = (u, v, 1.0) if 0.0 <= u <= 1.0 and 0.0 <= v <= 1.0 else 0.0
-        return found
+        return _in_order(self._seen_things(), names)
+
+    def goal_keypoints(self, names: Sequence[str]) -> np.ndarray:
+        """As `keypoints`, of the goal's picture."""
+        return _in_order(self._goal_places, names)
+
+    def _seen_things(self) -> dict[str, tuple[float, float]]:
+        """Where each thing is in the picture, of those that are."""
+        found = {name: self._project(place) for name, place in self._scene.things().items()}
+        return {name: (u, v) for name, (u, v) in found.items() if 0.0 <= u <= 1.0 and 0.0 <= v <= 1.0}
 
     def _project(self, position: np.ndarray) -> tuple[float, float]:
         """Of (3,) m, as shares of the picture; NaN behind the camera."""
@@ -248,3 +252,7 @@ class SimulatedArm:
         if picture.shape[0] == self.image_size:
             return picture.copy()
         return cv2.resize(picture, (self.image_size, self.image_size), interpolation=cv2.INTER_AREA)
+
+
+def _in_order(seen: dict[str, tuple[float, float]], names: Sequence[str]) -> np.ndarray:
+    return np.array([(*seen[name], 1.0) if name in seen else (0.0, 0.0, 0.0) for name in names], np.float32)

@@ -91,8 +91,9 @@ class FurnitureScene(LightScene, SceneEnv):
         return np.concatenate([self.cube_targets(), handles])
 
     def things(self) -> dict[str, np.ndarray]:
-        """As of all scenes, with buttons and handles."""
-        return super().things() | {f"button {i}": self.button_top(i) for i in (0, 1)} | {name: self.handle(name) for name in SLIDES}
+        """As of all scenes, with buttons, by their state, and handles."""
+        buttons = {f"button {i} {'on' if state else 'off'}": self.button_top(i) for i, state in enumerate(self._cur_button_states)}
+        return super().things() | buttons | {name: self.handle(name) for name in SLIDES}
 
     def random_arm_position(self, generator: np.random.Generator) -> np.ndarray:
         """As of all scenes, but not where the window's handle is or is to be."""

@@ -1,4 +1,7 @@
-"""An expert that carries a cube to its target."""
+"""An expert that carries a cube to its target.
+
+The gripper keeps its yaw, since a cube's cannot be seen at this size: fingers that close turn the cube.
+"""
 
 from collections.abc import Callable
 
@@ -6,7 +9,7 @@ import numpy as np
 
 from act2goal_ros.sim.arm import SimulatedArm
 from act2goal_ros.sim.experts.base import OPEN, ObjectExpert
-from act2goal_ros.sim.experts.motion import CARRIED, clear_way, nearest_symmetric, roomy, wrap
+from act2goal_ros.sim.experts.motion import CARRIED, clear_way, roomy, wrap
 
 HOVER = 0.12  # m above the cube
 GRASP_XY, GRASP_Z = 0.012, 0.012  # m, how near the pinch point must be before the gripper closes
@@ -24,14 +27,13 @@ class CubeExpert(ObjectExpert):
         self,
         arm: SimulatedArm,
         final_position: np.ndarray,
-        target_yaw: float = 0.0,
         index: int = 0,
         target: Callable[[], np.ndarray] | None = None,
         let_go: float = PLACED,
     ) -> None:
         """let_go: m beside its target at which a cube is left alone once the gripper is open."""
         super().__init__(arm, final_position)
-        self._target_yaw, self._index, self._let_go = target_yaw, index, let_go
+        self._index, self._let_go = index, let_go
         self._stacks = len(arm.scene.cube_positions()) > 1
         self._target = target or (lambda: arm.scene.cube_targets()[index])
 
@@ -48,12 +50,9 @@ class CubeExpert(ObjectExpert):
     def _next_pose(self) -> tuple[np.ndarray, float, float]:
         arm = self._arm
         cube, target = self.handled + self.object_error[:3], self.destination + self.target_error[:3]
-        cube_yaw = arm.scene.cube_yaw(self._index) + self.object_error[3]
-        return self._phase(arm.pinch_position, arm.gripper_yaw, cube, cube_yaw, target)
+        return self._phase(arm.pinch_position, arm.gripper_yaw, cube, target)
 
-    def _phase(
-        self, pinch: np.ndarray, yaw: float, cube: np.ndarray, cube_yaw: float, target: np.ndarray
-    ) -> tuple[np.ndarray, float, float]:
+    def _phase(self, pinch: np.ndarray, yaw: float, cube: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float, float]:
         opening = self._arm.gripper_position
         apart = np.linalg.norm((pinch - cube)[:2])
         at_cube = apart < 0.02 and abs(pinch[2] - cube[2]) < 0.02
@@ -66,8 +65,8 @@ class CubeExpert(ObjectExpert):
         if placed:
             return self._after_placing(pinch, yaw, target, opening, obstacles)
         if held:
-            return self._carry(pinch, yaw, cube, cube_yaw, target, obstacles)
-        grasp_yaw = roomy(yaw, nearest_symmetric(yaw, cube_yaw), cube, obstacles)
+            return self._carry(pinch, yaw, cube, target, obstacles)
+        grasp_yaw = roomy(yaw, yaw, cube, obstacles)
         if at_cube and apart < GRASP_XY and abs(pinch[2] - cube[2]) < GRASP_Z:
             self.phase = "grasp"
             return cube, grasp_yaw, 1.0
@@ -80,10 +79,9 @@ class CubeExpert(ObjectExpert):
         return clear_way(pinch, position, cube, obstacles), grasp_yaw, 0.0
 
     def _carry(
-        self, pinch: np.ndarray, yaw: float, cube: np.ndarray, cube_yaw: float, target: np.ndarray, obstacles: np.ndarray
+        self, pinch: np.ndarray, yaw: float, cube: np.ndarray, target: np.ndarray, obstacles: np.ndarray
     ) -> tuple[np.ndarray, float, float]:
-        turned = yaw + wrap(nearest_symmetric(cube_yaw, self._target_yaw) - cube_yaw)
-        heading = roomy(yaw, turned, target, obstacles)
+        heading = roomy(yaw, yaw, target, obstacles)
         to_go = target[:2] - cube[:2]
         distance = np.linalg.norm(to_go)
         end = np.array([*(pinch[:2] + to_go), target[2]])

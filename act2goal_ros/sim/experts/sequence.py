@@ -34,10 +34,10 @@ class SequenceExpert:
     Between jobs the next one follows from the state alone. `completed` counts those that are done and left behind.
     """
 
-    def __init__(self, arm: SimulatedArm, final_position: np.ndarray, target_yaw: float = 0.0) -> None:
-        self._arm, self._final, self._target_yaw = arm, np.asarray(final_position, float), target_yaw
+    def __init__(self, arm: SimulatedArm, final_position: np.ndarray) -> None:
+        self._arm, self._final = arm, np.asarray(final_position, float)
         self._job: Job | None = None
-        self._expert: ObjectExpert = CubeExpert(arm, self._final, target_yaw)
+        self._expert: ObjectExpert = CubeExpert(arm, self._final)
         self.completed = 0
         self.object_error = self.target_error = np.zeros(4)  # as of ObjectExpert
         self.look()
@@ -157,7 +157,7 @@ class SequenceExpert:
             let_go = LET_GO if job.to else tolerance(targets, job.number)
             if isinstance(scene, FurnitureScene) and scene.is_in_drawer(targets[0], scene.slide_target("drawer")):
                 let_go = PLACED
-            return CubeExpert(arm, self._final, self._target_yaw, job.number, (lambda: spot) if job.to else own, let_go)
+            return CubeExpert(arm, self._final, job.number, (lambda: spot) if job.to else own, let_go)
         assert isinstance(scene, FurnitureScene)
         if job.kind == "button":
             return ButtonExpert(arm, scene, self._final, job.number, int(job.to[0]))
