@@ -18,6 +18,7 @@ SUCCESS_ROWS = {
     "no_plan": "no plan at all (loop)",
 }
 TASKS = [f"cube-single-{i}" for i in range(1, 6)]
+WEIGHTS_OF = "2026-11-26"
 
 
 def percent(value: float | None) -> str:
@@ -154,7 +155,8 @@ def lerobot(result: dict[str, Any]) -> str:
 def page() -> str:
     """docs/benchmarks.md."""
     result, other = load("bringup"), load("realtime")
-    head = "# Benchmarks\n\nMade by `python benchmarks/report.py` from docs/results/. A figure that was not measured says so.\n\n"
+    head = "# Benchmarks\n\nMade by `python benchmarks/report.py` from docs/results/. A figure that was not measured says so. "
+    head += f"The shipped weights are of {WEIGHTS_OF}; parts run earlier (dates below) are of the former: single cubes, six flow steps.\n\n"
     return head + bringup(result) + realtime(other) + lerobot(other.get("lerobot") or {})
 
 

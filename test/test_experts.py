@@ -135,7 +135,6 @@ def test_a_cube_on_its_side_is_still_grasped(arm):
     arm.reset("cube-double-1", 3)
     for i in range(2):  # one edge stays where its top was
         arm.data.joint(f"object_joint_{i}").qpos[3:] = np.sqrt([0.5, 0.0, 0.5, 0.0])
-    assert abs((arm.scene.cube_yaw(1) + np.pi / 4) % (np.pi / 2) - np.pi / 4) < 1e-6
     expert = SequenceExpert(arm, np.array([0.425, 0.0, 0.28]))
     points = SetPoints(arm.joint_positions, ExpertLimits())
     while not expert.done and arm.time < 8.0:

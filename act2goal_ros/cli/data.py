@@ -58,6 +58,7 @@ def sim(
 
     Shards of several environments may share a folder: give each its own numbers with --first.
     """
+    from act2goal_ros.learning.checkpoint import CheckpointError
     from act2goal_ros.learning.dataset import DatasetError
 
     if policy is not None and pictures != policy.is_dir():
@@ -75,7 +76,7 @@ def sim(
                     dropped += lost
                     bar.update(EPISODES_PER_SHARD)
                     bar.set_postfix(failed=dropped)
-    except DatasetError as error:
+    except (DatasetError, CheckpointError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     facts = {"source": "scripted expert", "environment": environment, "episodes": episodes, "seed": seed}
     (folder / "data.json").write_text(json.dumps(facts, indent=2))

@@ -102,6 +102,8 @@ def command(
 
     if part == "distilled" and start_from is None:
         raise click.UsageError("--part distilled needs --start-from, the checkpoint it learns from")
+    if states is not None and part not in ("stage1", "stage2", "all"):
+        raise click.UsageError(f"--states is for stages 1 and 2, not for the part {part}")
     minutes = {
         "acting": acting_minutes,
         "autoencoder": autoencoder_minutes,
@@ -161,6 +163,7 @@ class _Run:
     ) -> None:
         from act2goal_ros.learning.batches import Episodes
         from act2goal_ros.learning.checks import report
+        from act2goal_ros.learning.dataset import DatasetError
         from act2goal_ros.learning.recipe import STAGES, weights
         from act2goal_ros.learning.schedule import seeded
 
@@ -172,6 +175,8 @@ class _Run:
         self.config = self.system.config
         self.episodes = Episodes(data, config=self.config, pictures=pictures)
         self.states = Episodes(states, config=self.config, pictures=False) if states is not None else None
+        if self.states is not None and not any(episode.keypoints is not None for episode in self.states.all):
+            raise DatasetError(f"{states}: no episode has key points, at least 1 needed, as act2goal data sim records them")
         for line in report(self.episodes.skipped + (self.states.skipped if self.states else [])):
             click.echo(line, err=True)
 
@@ -193,10 +198,11 @@ class _Run:
             return
         prepare(system, self.episodes)
         self._look(system, part)
-        self.knows = acting.take_over(system, self.folder)
+        first = start is None and part in ("world", "stage1", "all")
+        self.knows = first and acting.take_over(system, self.folder)
         if self.knows:
             click.echo(f"{self.folder}: goes on from the part acting")
-        if (self.folder / "world.pt").exists() and part != "world":
+        if first and part != "world" and (self.folder / "world.pt").exists():
             self._take_over_world(system)
         if start is not None and start_from is not None:
             self._start_from(system, start, start_from)
@@ -249,7 +255,8 @@ class _Run:
         path = self.folder / "autoencoder.pt"
         if not path.exists() and start is not None and self.fabric.is_global_zero:
             own = {name.removeprefix(AUTOENCODER): value for name, value in start["average"].items() if name.startswith(AUTOENCODER)}
-            save(path, {"model": own, "steps": 0, "config": start.get("config")})
+            if own:  # a checkpoint of the part acting has none
+                save(path, {"model": own, "steps": 0, "config": start.get("config")})
         self.fabric.barrier()
         if not path.exists():
             train.train_autoencoder(self.episodes, self.config, self.folder, self.schedules["autoencoder"], self.fabric, self.cadence)
@@ -278,7 +285,7 @@ class _Run:
     def _stage(self, system: "System", name: str) -> None:
         from act2goal_ros.learning.train import train_system
 
-        share, told = KNOWN_SHARE if self.knows else 1.0, self.states if name in ("stage1", "stage2") else None
+        share, told = KNOWN_SHARE if self.knows and name == "stage1" else 1.0, self.states if name in ("stage1", "stage2") else None
         schedule, weights = self.schedules[name], self.weights[name]
         train_system(self.episodes, system, self.folder, schedule, weights, name, self.fabric, self.cadence, share, told)
 

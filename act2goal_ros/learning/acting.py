@@ -4,6 +4,7 @@ Episodes without pictures are recorded five times as fast and hundreds of sample
 (stage 1) then adds is small. The expert learns of the goal as ever from the plan: where its frames have things.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from act2goal_ros.learning.batches import Batch, Episodes, Sampler
-from act2goal_ros.learning.checkpoint import load, load_weights, save
+from act2goal_ros.learning.checkpoint import CheckpointError, load, load_weights, save
+from act2goal_ros.learning.devices import made_on
 from act2goal_ros.learning.fit import Cadence, Job, fit
 from act2goal_ros.learning.keypoints import choice_loss
 from act2goal_ros.learning.pictures import chunks
@@ -24,8 +26,8 @@ from act2goal_ros.serving.policy import Proprio
 
 NAME = "acting"
 LOSSES = ("action", "cube", "target", "choice")
-POSITION = "live.position"  # what is left of live tokens, where there is no picture
-LIVE = "live."  # what the names of the live encoder's weights begin with; it learns elsewhere
+ELSEWHERE = ("expert.live.", "expert.reader.")  # what the names of the expert's weights begin with that learn from pictures
+KEPT = ("live.position",)  # what is left of live tokens, where there is no picture
 HELD_OUT_SEED, HELD_OUT_PLANS, HELD_OUT_BATCHES, SHOWN = 1, 64, 4, 4
 FIRST_STEP = 0.8  # share of action samples at τ = 0
 # How wrong networks are about where things are, as standard deviations in −1 .. 1 units of the picture (0.016 is a pixel of 128), and rates
@@ -39,20 +41,18 @@ TIME_ERROR, TIME_UNKNOWN, LONGEST = 0.25, 0.2, 400.0  # of the last frame's time
 class Acting(nn.Module):
     """The action expert with places in place of pictures."""
 
-    size: Tensor
     shown: tuple[Tensor, Tensor]  # chunks (N, R, A) of the last losses: predicted and true
 
     def __init__(self, system: System) -> None:
         super().__init__()
         self.config, self.expert, self._handled = system.config, system.expert, system.handled
-        rows, columns = (side // PLACE for side in self.config.picture_shape)
-        self.register_buffer("size", torch.tensor([columns, rows], dtype=torch.float32), persistent=False)
+        self.last = [last for _, last in self.config.latent_frames]  # of a plan's frames, which latents stand for
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """`action`, `cube`, `target` and `choice` as of System.losses."""
         views = len(batch.joints) // len(batch.goal)
-        mask, times = self._seen(batch.frame_mask, batch.frame_times)
-        read = self.read(batch.keypoints).repeat_interleave(views, 0)
+        mask, times = self._seen(batch.frame_mask[:, self.last], batch.frame_times[:, self.last])
+        read = self.read(batch.keypoints[:, self.last]).repeat_interleave(views, 0)
         chosen = self._handled(batch)
         context = self.expert.context_of(
             self.expert.told(read), read, mask, times, self.live(batch.live_keypoints),
@@ -74,7 +74,8 @@ class Acting(nn.Module):
         """Labels (…, K, 3) → (…, K, 2) in −1 .. 1 as the live encoder's, and (…, K) 1 where the thing is."""
         keypoints = keypoints.nan_to_num()
         seen = (keypoints[..., 2] > 0.5).float()
-        return (2 * (keypoints[..., :2] * self.size - 0.5) / (self.size - 1) - 1) * seen.unsqueeze(-1), seen
+        size = keypoints.new_tensor([side // PLACE for side in reversed(self.config.picture_shape)])
+        return (2 * (keypoints[..., :2] * size - 0.5) / (size - 1) - 1) * seen.unsqueeze(-1), seen
 
     def live(self, keypoints: Tensor) -> LiveTokens:
         """Labels (B, K, 3) → as if seen, somewhat wrong."""
@@ -85,24 +86,25 @@ class Acting(nn.Module):
         points = nn.functional.pad(places.flatten(1), (0, 2 * POINTS - 2 * places.shape[1]))
         tokens = self.expert.live.position.mean(1, keepdim=True).expand(len(points), -1, -1)  # stands for all
         things = points.new_zeros(*seen.shape, 2 * self.config.live_width)
-        return LiveTokens(tokens, points, things, things, seen)
+        return LiveTokens(tokens, points, things, things[..., :0], seen)  # without maps: nothing is taught here
 
     def read(self, keypoints: Tensor) -> Tensor:
         """Labels of a plan's frames (B, F, K, 3) → (B, F, 3 K) as if read from the plan, somewhat wrong."""
         places, seen = self.places(keypoints)
         if self.training:
-            places = self._blurred(places)
+            places = self._blurred(places, seen)
             error = places.new_full((places.shape[1], 1, 1), IMAGINED_ERROR)
             error[-1] = GOAL_ERROR
             places = places + error * (0.5 * torch.randn(len(places), 1, 1, 1)).exp() * torch.randn_like(places)
             seen = seen * (1 - 0.15 * torch.rand_like(seen)) * (torch.rand_like(seen) > PLAN_MISSING)
         return torch.cat([places.transpose(-1, -2).flatten(2), seen], -1)
 
-    def _blurred(self, places: Tensor) -> Tensor:
-        """Frames between the first and the last have some things on the straight way between where these two have them."""
+    def _blurred(self, places: Tensor, seen: Tensor) -> Tensor:
+        """Frames between the first and the last have some things on the straight way between where these two have them, if they do."""
         share = torch.linspace(0.0, 1.0, places.shape[1]).view(1, -1, 1, 1)
         between = places[:, :1] + share * (places[:, -1:] - places[:, :1])
-        return torch.where(torch.rand(len(places), 1, places.shape[2], 1) < BLURRED, between, places)
+        blurred = (torch.rand(len(places), 1, places.shape[2]) < BLURRED) & (seen[:, :1] * seen[:, -1:] > 0)
+        return torch.where(blurred.unsqueeze(-1), between, places)
 
     def _seen(self, mask: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
         """Which frames (B, F) may be seen, and their times as they are estimated."""
@@ -120,17 +122,19 @@ def train_acting(
 ) -> None:
     """Trains the expert but for its live encoder, and writes folder/acting.pt; until it is there, folder/acting-training.pt is a
     checkpoint it resumes from."""
-    among, held_out = episodes.split()
-    sampler, checked = (Sampler(episodes, part, system.config, 0) for part in (among, held_out))
+    among, held_out = (labelled(episodes, part) for part in episodes.split())
+    sampler, checked = (Sampler(episodes, part, system.config, 0) for part in (among, held_out or among))
     for name, parameter in system.named_parameters():
-        parameter.requires_grad_(name.startswith("expert.") and not name.startswith("expert." + LIVE))
+        parameter.requires_grad_(is_learnt(name))
     model = Acting(system)
 
     def check() -> tuple[dict[str, float], np.ndarray]:
         model.eval()
-        with torch.no_grad():
-            rows = [model.losses(fabric.to_device(checked.batch(HELD_OUT_PLANS, seeded(HELD_OUT_SEED, i, 0))))
-                    for i in range(HELD_OUT_BATCHES)]  # fmt: skip
+        rows = []
+        for i in range(HELD_OUT_BATCHES):
+            batch = fabric.to_device(checked.batch(HELD_OUT_PLANS, seeded(HELD_OUT_SEED, i, 0)))
+            with torch.no_grad(), made_on(fabric.device):
+                rows.append(model.losses(batch))
         model.train()
         steps = system.config.chunk_steps
         found = {name: float(np.mean([row[name].item() for row in rows])) for name in rows[0]}
@@ -141,9 +145,19 @@ def train_acting(
               weights={name: weights[name] for name in LOSSES}, groups=groups, check=check)  # fmt: skip
     steps = fit(job, schedule, folder, fabric, cadence)
     if fabric.is_global_zero:
-        own = {name: value for name, value in system.expert.state_dict().items() if not name.startswith(LIVE) or name == POSITION}
+        own = {name: value for name, value in system.expert.state_dict().items() if is_learnt(f"expert.{name}") or name in KEPT}
         save(folder / f"{NAME}.pt", {"model": own, "steps": steps, "config": system.config.to_dict()})
     fabric.barrier()
+
+
+def is_learnt(name: str) -> bool:
+    """Whether a weight of the system is one that this part trains."""
+    return name.startswith("expert.") and not name.startswith(ELSEWHERE)
+
+
+def labelled(episodes: Episodes, among: list[int]) -> list[int]:
+    """Those that tell where things are."""
+    return [i for i in among if episodes.all[i].keypoints is not None]
 
 
 def take_over(system: System, folder: Path) -> bool:
@@ -157,7 +171,8 @@ def take_over(system: System, folder: Path) -> bool:
 
 
 def show_nothing(episodes: Episodes) -> None:
-    """Gives samplers empty latents: there are no pictures."""
+    """Gives samplers empty latents, and of the pictures, if there are any, a pixel each: they are not needed."""
+    episodes.all = [replace(episode, frames=episode.frames[:, :1, :1]) for episode in episodes.all]
     episodes.latents = [np.zeros((len(episode.frames), 1, 1, 1), np.float32) for episode in episodes.all]
 
 
@@ -167,11 +182,13 @@ class ToldPolicy:
     def __init__(self, path: Path) -> None:
         """path: folder/acting.pt, or the checkpoint of the training that is under way."""
         torch.set_num_threads(1)
-        state = load(path, "model") if path.stem == NAME else load(path, "average")
+        state = load(path, "config")
         self.config = ModelConfig.from_dict(state["config"])
         system = System(self.config)
-        weights = state["model"] if path.stem == NAME else {name.removeprefix("expert."): value for name, value in state["average"].items()
-                                                            if name.startswith("expert.")}  # fmt: skip
+        named = {f"expert.{name}": value for name, value in state.get("model", {}).items()}
+        weights = {name.removeprefix("expert."): value for name, value in state.get("average", named).items() if name.startswith("expert.")}
+        if "head.weight" not in weights:
+            raise CheckpointError(f"checkpoint {path} has no action expert: it is of a part that trains none")
         load_weights(system.expert, weights, state["config"], path)
         self._model = Acting(system).eval()
 
@@ -181,10 +198,11 @@ class ToldPolicy:
         the next actions (P, J + 1)."""
         c, expert = self.config, self._model.expert
         rows = c.chunk_steps + c.distal_frames
-        shown = torch.from_numpy(np.asarray(goal, np.float32)).expand(1, c.frames, -1, -1)
+        frames = len(c.latent_frames)
+        shown = torch.from_numpy(np.asarray(goal, np.float32)).expand(1, frames, -1, -1)
         read = self._model.read(shown)
-        mask = (torch.arange(c.frames) == c.frames - 1).float().unsqueeze(0)
-        times = torch.full((1, c.frames), float(steps))
+        mask = (torch.arange(frames) == frames - 1).float().unsqueeze(0)
+        times = torch.full((1, frames), float(steps))
         joints, velocities = (torch.from_numpy(np.asarray(part, np.float32)[None]) for part in (proprio.joints, proprio.velocities))
         seen = self._model.live(torch.from_numpy(np.asarray(live, np.float32)[None]))
         gripper = torch.full((1, 1), proprio.gripper)
@@ -193,7 +211,7 @@ class ToldPolicy:
         if prefix is not None and len(prefix):
             count = min(len(prefix), c.most_given)
             given[0, :count], given_mask[0, :count] = torch.from_numpy(np.asarray(prefix[:count], np.float32)), 1.0
-        row_times = torch.cat([torch.arange(1.0, c.chunk_steps + 1), times[0, c.dense_frames :]]).unsqueeze(0)
+        row_times = torch.cat([torch.arange(1.0, c.chunk_steps + 1), torch.full((c.distal_frames,), float(steps))]).unsqueeze(0)
         known = expert.normalise(given, joints)
         found = expert.sample(context, torch.zeros_like(known), known, given_mask, row_times, torch.ones(1))
         return expert.denormalise(found, joints)[0, : c.chunk_steps].numpy().astype(float)

@@ -12,9 +12,8 @@ import numpy as np
 
 ARRAYS = ("frames", "joints", "velocities", "gripper", "command", "disturbed", "cube")
 OF_FRAMES = ("frames", "keypoints")  # a row for each frame, not for each step
-KEYPOINTS = (  # of the simulator; a button that is on is another thing than one that is off, and the gripper comes last
-    *("cube 0", "cube 1", "cube 2", "button 0 off", "button 0 on", "button 1 off", "button 1 on", "drawer", "window", "gripper"),
-)
+# Of the simulator; a button that is on is another thing than one that is off, and the gripper comes last.
+KEYPOINTS = ("cube 0", "cube 1", "cube 2", "button 0 off", "button 0 on", "button 1 off", "button 1 on", "drawer", "window", "gripper")
 FORMAT = 2  # of a shard; in 1, of single cubes only, an episode had one target and no milestones
 MB = 1e6
 SPARE = 1_000_000  # bytes beside the arrays: their headers and the index
@@ -29,14 +28,14 @@ class DatasetError(ValueError):
 class Episode:
     """One episode of T steps at 20 Hz; frame k belongs to step k * stride.
 
-    frames (ceil(T / stride), H, W, 3) uint8; joints, velocities (T, J) rad, rad/s; gripper (T,) 0 open .. 1 closed;
-    command (T, J + 1): the set-point in force at the step, joints and gripper; disturbed (T,): the command that led to this
-    step was not the expert's. Simulator labels, for training only: cube (T, 3) m, the object handled now or next (a cube, a
-    handle, a button's top), and target (T, 3) m, where it is to be; milestones: the steps, in order, at which one object of
-    several was done and the gripper away from it; keypoints (len(frames), K, 3): where each of KEYPOINTS is in the picture, hidden or
-    not, as learning/keypoints.py has it. Recordings without a simulator have no labels: cube and target are NaN there, and what is not
-    finite has no weight in training; keypoints is None. joint_names: in the order of the columns, empty where unknown. source: the
-    recording it was made from, empty for the simulator.
+    frames (ceil(T / stride), H, W, 3) uint8, of one pixel each where there are no pictures; joints, velocities (T, J) rad, rad/s;
+    gripper (T,) 0 open .. 1 closed; command (T, J + 1): the set-point in force at the step, joints and gripper; disturbed (T,): the
+    command that led to this step was not the expert's. Simulator labels, for training only: cube (T, 3) m, the object handled now or
+    next (a cube, a handle, a button's top), and target (T, 3) m, where it is to be; milestones: the steps, in order, at which one
+    object of several was done and the gripper away from it; keypoints (len(frames), K, 3): where each of KEYPOINTS is in the picture,
+    hidden or not, as learning/keypoints.py has it. Recordings without a simulator have no labels: cube and target are NaN there, and
+    what is not finite has no weight in training; keypoints is None. joint_names: in the order of the columns, empty where unknown.
+    source: the recording it was made from, empty for the simulator.
     """
 
     frames: np.ndarray

@@ -28,8 +28,8 @@ class Job:
 
     module: its method `losses` turns a batch into scalars by name, its `config` is kept in the checkpoint; batch: so many samples,
     from this generator; weights: of the losses; groups: of the optimizer's parameters, with the `share` of the learning rate that is
-    theirs; check: losses on held-out data, and a picture
-    (H, W, 3) uint8, of the averaged weights; after: called after the step of this number (from 1).
+    theirs; check: losses on held-out data, and a picture (H, W, 3) uint8, of the averaged weights; after: called after the step of this
+    number (from 1).
     """
 
     name: str
@@ -134,8 +134,7 @@ class Trainer:
                     losses: dict[str, Tensor] = self._module.losses(batch)
                 if losses.keys() != job.weights.keys():
                     raise TrainingError(f"weights are for {sorted(job.weights)}, losses are {sorted(losses)}")
-                alone = fabric.world_size == 1  # several processes wait for the gradients of all weights, those of losses without one too
-                total = torch.stack([job.weights[n] * value for n, value in losses.items() if job.weights[n] or not alone]).sum()
+                total = torch.stack([job.weights[name] * value for name, value in losses.items()]).sum()
                 fabric.backward(total / len(mine))
             sums = {name: value.detach().float() + sums.get(name, 0.0) for name, value in losses.items()}
         means: Tensor = fabric.all_reduce(torch.stack(list(sums.values())) / len(mine))

@@ -1,5 +1,6 @@
 """Episodes of the scripted expert in the simulated arm, with disturbances it recovers from."""
 
+import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Steps = list[dict[str, np.ndarray]]
 
+CLOSED = 0.3  # gripper position, from which a driver that takes over goes on closing
 REPLAN = 4  # steps between a driver's chunks
 TOLD_ERROR = 0.004  # of the picture's width, 0.5 pixels of 128
 NO_PICTURE = np.zeros((1, 1, 3), np.uint8)  # in place of pictures, where there are none
@@ -275,12 +277,13 @@ class PolicyDriver:
     def begin(self, arm: SimulatedArm, goal: np.ndarray) -> None:
         """Takes the goal picture."""
         self._goal = self._imagination.encode(goal)
-        self._row, self._time = REPLAN, -np.inf
+        self._row, self._time, self._gripper = REPLAN, -np.inf, 0.0
         self._chunk: PolicyOutput | None = None
 
     def advance(self, arm: SimulatedArm, picture: np.ndarray | None) -> tuple[np.ndarray, float]:
         """The next row of the newest chunk."""
-        self._row = REPLAN if arm.time > self._time + 1.5 * STEP else self._row  # a turn begins
+        if arm.time > self._time + 1.5 * STEP:  # a turn begins
+            self._row, self._chunk, self._gripper = REPLAN, None, float(arm.gripper_position > CLOSED)
         self._time = arm.time
         if picture is not None and self._row >= REPLAN:
             frame = self._policy.observe(picture)
@@ -289,19 +292,21 @@ class PolicyDriver:
             proprio = Proprio(arm.joint_positions, arm.joint_velocities, arm.gripper_position)
             self._chunk, self._row = self._policy.act(keys, frame, proprio, mask, plan.offsets), 0
         if self._chunk is None or self._row >= len(self._chunk.positions):
-            return arm.joint_positions, arm.gripper_position
+            return arm.joint_positions, self._gripper
         self._row += 1
-        return self._chunk.positions[self._row - 1], float(np.clip(self._chunk.gripper[self._row - 1], 0.0, 1.0))
+        self._gripper = float(np.clip(self._chunk.gripper[self._row - 1], 0.0, 1.0))
+        return self._chunk.positions[self._row - 1], self._gripper
 
 
 class ToldDriver:
     """A policy that is told where things are (learning/acting.py), somewhat wrong, at the wheel: a chunk every 0.2 s."""
 
-    def __init__(self, policy: "ToldPolicy", seed: int = 0) -> None:
-        self._policy, self._generator = policy, np.random.default_rng(seed)
+    def __init__(self, policy: "ToldPolicy") -> None:
+        self._policy = policy
 
     def begin(self, arm: SimulatedArm, goal: np.ndarray) -> None:
-        """Takes where the goal has things."""
+        """Takes where the goal has things. What it gets wrong follows from the goal's picture, so from the episode's seed."""
+        self._generator = np.random.default_rng(zlib.crc32(goal.tobytes()))
         self._goal, self._steps = self._somewhat_wrong(arm.goal_keypoints(KEYPOINTS)), float(self._generator.uniform(20, 300))
         self._row, self._time = 0, -np.inf
 

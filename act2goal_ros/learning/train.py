@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from act2goal_ros.learning import camera
 from act2goal_ros.learning.acting import LOSSES as TOLD_LOSSES
-from act2goal_ros.learning.acting import Acting, show_nothing
+from act2goal_ros.learning.acting import Acting, is_learnt, labelled, show_nothing
 from act2goal_ros.learning.batches import Batch, Episodes, Sampler, action_scales, to_tensor
 from act2goal_ros.learning.checkpoint import save, write
 from act2goal_ros.learning.devices import made_on, make_fabric
@@ -147,7 +147,9 @@ def train_system(
     to learn as it did there."""
     fabric, (among, held_out) = fabric or make_fabric(), episodes.split()
     sampler, checked = (Sampler(episodes, part, system.config, 0) for part in (among, held_out))
-    system.autoencoder.requires_grad_(False)
+    if "video" in weights:  # a student has chosen itself what it learns
+        for parameter_name, parameter in system.named_parameters():
+            parameter.requires_grad_(_is_learnt(parameter_name, weights))
 
     def check() -> tuple[dict[str, float], np.ndarray]:
         losses = held_out_losses(system, checked, fabric)
@@ -157,7 +159,7 @@ def train_system(
     beside = None
     if told is not None:
         show_nothing(told)
-        beside, system.told = Sampler(told, told.split()[0], system.config, 0), Acting(system).losses
+        beside, system.told = Sampler(told, labelled(told, told.split()[0]), system.config, 0), Acting(system).losses
         weights = weights | {f"told_{loss}": weights[loss] for loss in TOLD_LOSSES}
 
     def draw(generator: np.random.Generator, plans: int) -> Batch | tuple[Batch, Batch]:
@@ -196,7 +198,7 @@ def _groups(system: System, expert_share: float) -> list[dict[str, Any]]:
     """Weight decay for matrices only; the autoencoder stays as it is; the expert has its share of the learning rate."""
     groups = []
     for expert, share in ((False, 1.0), (True, expert_share)):
-        chosen = [(n, p) for n, p in system.named_parameters() if not n.startswith("autoencoder.") and _learnt_by_acting(n) == expert]
+        chosen = [(n, p) for n, p in system.named_parameters() if not n.startswith("autoencoder.") and is_learnt(n) == expert]
         matrices = [p for n, p in chosen if p.ndim >= 2 and "position" not in n]
         others = [p for n, p in chosen if not (p.ndim >= 2 and "position" not in n)]
         shared = {"betas": (0.9, 0.98), "share": share}
@@ -204,6 +206,9 @@ def _groups(system: System, expert_share: float) -> list[dict[str, Any]]:
     return groups
 
 
-def _learnt_by_acting(name: str) -> bool:
-    """Whether a weight is one that learning/acting.py trains."""
-    return name.startswith("expert.") and not name.startswith(("expert.live.", "expert.reader."))
+def _is_learnt(name: str, weights: dict[str, float]) -> bool:
+    """Whether a stage with these weights of the losses trains a weight: the autoencoder never, the expert where actions count, and what
+    makes velocities of features where these count."""
+    if name.startswith("expert.") and not name.startswith("expert.reader."):
+        return weights["action"] > 0
+    return not name.startswith(("autoencoder.", *(() if weights["video"] > 0 else ("world.norm.", "world.head."))))

@@ -19,6 +19,7 @@ UR5E = (
 )
 TOOL = 0.1555  # m from flange to the Robotiq 2F-85's pinch point
 
+
 class Chain(NamedTuple):
     """The arm at some joints, in its base frame: tool position (B, 3) m and axes (B, 3, 3), in columns."""
 

@@ -18,7 +18,6 @@ from act2goal_ros.sim.look import SHADOW_MAP, Look, LookRange, add_distractor, r
 from act2goal_ros.sim.meshes import light_mesh, mesh_mass
 
 CAMERA = "front_pixels"  # OGBench's camera for pixel observations
-UPRIGHT = 0.3  # cosine of a cube's tilt, below which its yaw is no longer that of its x axis
 CONTROL_STEP = 0.05  # s, OGBench's
 
 
@@ -139,15 +138,6 @@ class LightScene(ManipSpaceEnv):
     def cube_positions(self) -> np.ndarray:
         """(cubes, 3) m."""
         return np.array([self._data.joint(f"object_joint_{i}").qpos[:3] for i in range(self._num_cubes)])
-
-    def cube_yaw(self, index: int) -> float:
-        """rad; of a cube that lies on another side than at first, of its most horizontal axis."""
-        rotation = lie.SO3(wxyz=self._data.joint(f"object_joint_{index}").qpos[3:])
-        matrix = rotation.as_matrix()
-        if abs(matrix[2, 2]) > UPRIGHT:
-            return float(rotation.compute_yaw_radians())
-        axis = matrix[:, int(np.argmin(np.abs(matrix[2])))]
-        return float(np.arctan2(axis[1], axis[0]))
 
     def cube_targets(self) -> np.ndarray:
         """(cubes, 3) m."""
