@@ -195,7 +195,8 @@ def export_lerobot(shards: Path, folder: Path, fps: int, task: str, robot_type: 
 
 @command.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def check(folder: Path) -> None:
+@click.option("--pictures/--no-pictures", default=True, show_default=True, help="Without: as the part acting takes it.")
+def check(folder: Path, pictures: bool) -> None:
     """Say what the shards in FOLDER hold: episodes, steps and hours by environment, and what is skipped and why."""
     from act2goal_ros.learning.checks import load_episodes, report
     from act2goal_ros.learning.dataset import DatasetError
@@ -203,7 +204,7 @@ def check(folder: Path) -> None:
 
     config = PRESETS["tiny"]
     try:
-        loaded = load_episodes(folder, config)
+        loaded = load_episodes(folder, config, pictures=pictures)
     except DatasetError as error:
         raise click.ClickException(str(error)) from error
     episodes, steps, labelled = Counter[str](), Counter[str](), Counter[str]()
