@@ -108,8 +108,13 @@ def test_fingers_keep_clear_of_a_neighbour():
     neighbour = np.array([[0.4 - 0.024, 0.06 - 0.024, 0.4 + 0.024, 0.06 + 0.024, 0.04]])
     cube = np.array([0.4, 0.0, 0.02])
     assert finger_room(cube, 0.0, neighbour) < 0.001 < 0.02 < finger_room(cube, np.pi / 2, neighbour)
-    assert abs(roomy(0.2, 0.0, cube, neighbour)) == pytest.approx(np.pi / 2)
-    assert roomy(0.2, 0.0, cube, neighbour[:0]) == 0.0
+    assert roomy(0.2, cube, neighbour[:0]) == 0.2
+    for start in (0.2, -0.2, 1.3):
+        heading, ways = start, []
+        while abs(turn := roomy(heading, cube, neighbour) - heading) > 1e-9:
+            ways.append(np.sign(turn))
+            heading += 0.1 * turn
+        assert finger_room(cube, heading, neighbour) > 0.004 and len(set(ways)) <= 1, (start, heading, ways)
 
 
 # -- whole tasks -----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ CARRIED = 0.025  # m more with a cube in the gripper
 AHEAD, DOWN = 0.12, 0.08  # m, how far ahead the next pose is while passing above something, and on the way down behind it
 AT_END, PRECISE = 0.035, 0.008  # m: from there on no climbing, from there on the way leads down
 ROOM = 0.004  # m that a finger needs beside an obstacle
+TURNS = np.pi / 12 * np.arange(1, 7)  # rad that the gripper may turn for it, smallest first
 FINGERS = ((-0.004, (0.042, 0.052)), (0.035, (0.052, 0.066, 0.08)))  # m, open: lower end, faces; of pads and of what bears them
 FINGER_HALF_WIDTH = 0.011  # m
 
@@ -105,10 +106,13 @@ def finger_room(position: np.ndarray, yaw: float, obstacles: np.ndarray) -> floa
     return float(min(rooms))
 
 
-def roomy(yaw: float, preferred: float, position: np.ndarray, obstacles: np.ndarray) -> float:
-    """`preferred` (rad), or a quarter turn from it, nearest to `yaw`, if the fingers would meet an obstacle there."""
-    if len(obstacles) == 0 or finger_room(position, preferred, obstacles) > ROOM:
-        return preferred
-    turned = min((preferred + np.pi / 2, preferred - np.pi / 2), key=lambda heading: abs(heading - yaw))
-    better = finger_room(position, turned, obstacles) > finger_room(position, preferred, obstacles)
-    return float(turned) if better else preferred
+def roomy(yaw: float, position: np.ndarray, obstacles: np.ndarray) -> float:
+    """The heading nearest to `yaw` (rad) at which the fingers meet no obstacle (n, 5) at a position; the roomiest if they do at all.
+
+    A gripper on its way there is sent the same way on, since what was nearest stays so.
+    """
+    if len(obstacles) == 0 or finger_room(position, yaw, obstacles) > ROOM:
+        return yaw
+    headings = [yaw + side * turn for turn in TURNS for side in (1.0, -1.0)]
+    rooms = [finger_room(position, heading, obstacles) for heading in headings]
+    return next((heading for heading, room in zip(headings, rooms, strict=True) if room > ROOM), headings[int(np.argmax(rooms))])
