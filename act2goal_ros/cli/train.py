@@ -13,6 +13,7 @@ from act2goal_ros.model.msth import SPACINGS
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from act2goal_ros.learning.batches import Episodes
     from act2goal_ros.learning.fit import Cadence
     from act2goal_ros.learning.schedule import Schedule
     from act2goal_ros.learning.system import System
@@ -163,7 +164,6 @@ class _Run:
     ) -> None:
         from act2goal_ros.learning.batches import Episodes
         from act2goal_ros.learning.checks import report
-        from act2goal_ros.learning.dataset import DatasetError
         from act2goal_ros.learning.recipe import STAGES, weights
         from act2goal_ros.learning.schedule import seeded
 
@@ -175,8 +175,8 @@ class _Run:
         self.config = self.system.config
         self.episodes = Episodes(data, config=self.config, pictures=pictures)
         self.states = Episodes(states, config=self.config, pictures=False) if states is not None else None
-        if self.states is not None and not any(episode.keypoints is not None for episode in self.states.all):
-            raise DatasetError(f"{states}: no episode has key points, at least 1 needed, as act2goal data sim records them")
+        if self.states is not None:
+            _expect_labels(self.states)
         for line in report(self.episodes.skipped + (self.states.skipped if self.states else [])):
             click.echo(line, err=True)
 
@@ -215,12 +215,10 @@ class _Run:
 
     def _act(self, system: "System", start: dict[str, Any] | None, start_from: Path | None) -> None:
         """Trains the expert on where things are."""
-        from act2goal_ros.learning import acting, looking
-        from act2goal_ros.learning.dataset import DatasetError
+        from act2goal_ros.learning import acting
         from act2goal_ros.learning.train import prepare
 
-        if not looking.is_labelled(self.episodes):
-            raise DatasetError("no episode has key points, at least 1 needed: they are labels of the simulator (act2goal data sim)")
+        _expect_labels(self.episodes)
         acting.show_nothing(self.episodes)
         prepare(system, self.episodes)
         if start is not None and start_from is not None:
@@ -231,11 +229,10 @@ class _Run:
     def _look(self, system: "System", part: str) -> None:
         """Trains the live encoder where that is asked for and not done; gives it what it learnt."""
         from act2goal_ros.learning import looking
-        from act2goal_ros.learning.dataset import DatasetError
 
         labelled = looking.is_labelled(self.episodes)
-        if part == "looking" and not labelled:
-            raise DatasetError("no episode has key points, at least 1 needed: they are labels of the simulator (act2goal data sim)")
+        if part == "looking":
+            _expect_labels(self.episodes)
         if part in ("looking", "all") and labelled and not (self.folder / f"{looking.NAME}.pt").exists():
             live, schedule = system.expert.live, self.schedules["looking"]
             looking.train_looking(self.episodes, self.config, live, self.folder, schedule, self.fabric, self.cadence)
@@ -288,6 +285,15 @@ class _Run:
         share, told = KNOWN_SHARE if self.knows and name == "stage1" else 1.0, self.states if name in ("stage1", "stage2") else None
         schedule, weights = self.schedules[name], self.weights[name]
         train_system(self.episodes, system, self.folder, schedule, weights, name, self.fabric, self.cadence, share, told)
+
+
+def _expect_labels(episodes: "Episodes") -> None:
+    """Raises DatasetError where no episode tells where things are."""
+    from act2goal_ros.learning import looking
+    from act2goal_ros.learning.dataset import DatasetError
+
+    if not looking.is_labelled(episodes):
+        raise DatasetError("no episode has key points, at least 1 needed: they are labels of the simulator (act2goal data sim)")
 
 
 def _weights(path: Path) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from act2goal_ros.learning.batches import Batch, Episodes, Sampler
 from act2goal_ros.learning.checkpoint import CheckpointError, load, load_weights, save
 from act2goal_ros.learning.devices import made_on
 from act2goal_ros.learning.fit import Cadence, Job, fit
-from act2goal_ros.learning.keypoints import choice_loss
+from act2goal_ros.learning.keypoints import choice_loss, known_and_seen, places_of
+from act2goal_ros.learning.looking import labelled
 from act2goal_ros.learning.pictures import chunks
 from act2goal_ros.learning.schedule import Schedule, seeded
 from act2goal_ros.learning.system import PLACE, System, action_error, labelled_error, noisy_actions
@@ -72,10 +73,9 @@ class Acting(nn.Module):
 
     def places(self, keypoints: Tensor) -> tuple[Tensor, Tensor]:
         """Labels (…, K, 3) → (…, K, 2) in −1 .. 1 as the live encoder's, and (…, K) 1 where the thing is."""
-        keypoints = keypoints.nan_to_num()
-        seen = (keypoints[..., 2] > 0.5).float()
-        size = keypoints.new_tensor([side // PLACE for side in reversed(self.config.picture_shape)])
-        return (2 * (keypoints[..., :2] * size - 0.5) / (size - 1) - 1) * seen.unsqueeze(-1), seen
+        rows, columns = (side // PLACE for side in self.config.picture_shape)
+        _, seen = known_and_seen(keypoints)
+        return places_of(keypoints, rows, columns) * seen.unsqueeze(-1), seen
 
     def live(self, keypoints: Tensor) -> LiveTokens:
         """Labels (B, K, 3) → as if seen, somewhat wrong."""
@@ -153,11 +153,6 @@ def train_acting(
 def is_learnt(name: str) -> bool:
     """Whether a weight of the system is one that this part trains."""
     return name.startswith("expert.") and not name.startswith(ELSEWHERE)
-
-
-def labelled(episodes: Episodes, among: list[int]) -> list[int]:
-    """Those that tell where things are."""
-    return [i for i in among if episodes.all[i].keypoints is not None]
 
 
 def take_over(system: System, folder: Path) -> bool:

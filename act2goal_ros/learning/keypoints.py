@@ -33,15 +33,15 @@ class KeypointReaders(nn.Module):
         maps = torch.stack([_reading_loss(part, keypoints, rows) for part in found]).mean()
         kinds, (columns, live_rows) = keypoints.shape[2], last.live_size
         points = last(features[:, -1], known)[..., : 2 * kinds].unflatten(-1, (2, kinds)).transpose(-1, -2)
-        _, seen = _known(keypoints)
-        off = (points - _places(keypoints, int(live_rows), int(columns))).abs().sum(-1)
+        _, seen = known_and_seen(keypoints)
+        off = (points - places_of(keypoints, int(live_rows), int(columns))).abs().sum(-1)
         return maps + 2 * (seen * off).sum() / seen.sum().clamp(min=1.0)
 
 
 def _reading_loss(found: Tensor, keypoints: Tensor, rows: int) -> Tensor:
     """found (B, F, T, 3 K): for each kind a logit of being here, and how far it is, in places."""
     away = _away(keypoints, rows, found.shape[2] // rows)  # (B, F, T, K, 2)
-    known, seen = _known(keypoints)
+    known, seen = known_and_seen(keypoints)
     label = _label(away) * seen.unsqueeze(2)
     logits, far = found.split([label.shape[-1], 2 * label.shape[-1]], -1)
     least = torch.special.entr(label) + torch.special.entr(1 - label)  # what a soft label costs even who knows it
@@ -55,12 +55,12 @@ def live_loss(live: LiveTokens, keypoints: Tensor, grid: Tensor, rows: int) -> T
     """Of the live encoder's key points against (B, K, 3), where the thing is in the picture, and of knowing where it is not; grid: the
     encoder's places (P, 2)."""
     columns = len(grid) // rows
-    known, seen = _known(keypoints)
+    known, seen = known_and_seen(keypoints)
     label = _label(_away(keypoints, rows, columns)).clamp(min=1e-6).transpose(-1, -2)  # (B, K, P)
     label = seen.unsqueeze(-1) * label / label.sum(-1, keepdim=True)
     label = torch.cat([label, 1.0 - seen.unsqueeze(-1)], -1)
     divergence = known * (torch.xlogy(label, label) - label * live.maps.log_softmax(-1)).sum(-1)
-    places = _places(keypoints, rows, columns)
+    places = places_of(keypoints, rows, columns)
     points = live.points.unflatten(1, (-1, 2))[:, : keypoints.shape[1]]
     distance = (points - places.clamp(-1, 1)).abs().sum(-1)
     return (divergence + 4 * distance * seen).sum() / seen.sum().clamp(min=1.0)
@@ -72,8 +72,8 @@ def which_is_handled(handled: Tensor, tool: Tensor, keypoints: Tensor, rows: int
     handled and tool (B, 2) are where the training's camera would show them, among the live encoder's rows · columns places; by how much
     another camera differs the label of the gripper, the last, tells.
     """
-    _, seen = _known(keypoints)
-    places = _places(keypoints, rows, columns)
+    _, seen = known_and_seen(keypoints)
+    places = places_of(keypoints, rows, columns)
     shift = (places[:, -1] - tool) * seen[:, -1:]
     away = (places[:, :-1] - (handled + shift).unsqueeze(1)).norm(dim=-1) + 9.0 * (1.0 - seen[:, :-1])
     nearest = away.topk(2, largest=False)
@@ -86,13 +86,13 @@ def choice_loss(logits: Tensor, chosen: Tensor) -> Tensor:
     return -(chosen * logits.log_softmax(-1)).sum() / chosen.sum().clamp(min=1.0)
 
 
-def _known(keypoints: Tensor) -> tuple[Tensor, Tensor]:
+def known_and_seen(keypoints: Tensor) -> tuple[Tensor, Tensor]:
     """Whether a key point is labelled, and whether it is in the picture: (…, K) 0 or 1 each."""
     known = keypoints.isfinite().all(-1)
     return known.float(), (known & (keypoints[..., 2] > 0.5)).float()
 
 
-def _places(keypoints: Tensor, rows: int, columns: int) -> Tensor:
+def places_of(keypoints: Tensor, rows: int, columns: int) -> Tensor:
     """(…, K, 2): where key points are, −1 .. 1 from the first place's middle to the last's."""
     sizes = torch.tensor([columns, rows], device=keypoints.device)
     return 2 * (keypoints[..., :2].nan_to_num() * sizes - 0.5) / (sizes - 1) - 1

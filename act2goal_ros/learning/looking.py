@@ -51,16 +51,21 @@ class Looking(nn.Module):
         return PLACE * ((points.unflatten(1, (-1, 2)) + 1) / 2 * (places - 1) + 0.5)
 
 
+def labelled(episodes: Episodes, among: list[int]) -> list[int]:
+    """Those that have key points."""
+    return [i for i in among if episodes.all[i].keypoints is not None]
+
+
 def is_labelled(episodes: Episodes) -> bool:
     """Whether any episode has key points."""
-    return any(episode.keypoints is not None for episode in episodes.all)
+    return bool(labelled(episodes, list(range(len(episodes.all)))))
 
 
 def train_looking(
     episodes: Episodes, config: ModelConfig, live: LiveEncoder, folder: Path, schedule: Schedule, fabric: Fabric, cadence: Cadence
 ) -> None:
     """Trains `live` and writes folder/looking.pt; until it is there, folder/looking-training.pt is a checkpoint it resumes from."""
-    among, held_out = ([i for i in part if episodes.all[i].keypoints is not None] for part in episodes.split())
+    among, held_out = (labelled(episodes, part) for part in episodes.split())
     held_out = held_out or among
     model = Looking(config, live)
 

@@ -13,11 +13,12 @@ from tqdm import tqdm
 
 from act2goal_ros.learning import camera
 from act2goal_ros.learning.acting import LOSSES as TOLD_LOSSES
-from act2goal_ros.learning.acting import Acting, is_learnt, labelled, show_nothing
+from act2goal_ros.learning.acting import Acting, is_learnt, show_nothing
 from act2goal_ros.learning.batches import Batch, Episodes, Sampler, action_scales, to_tensor
 from act2goal_ros.learning.checkpoint import save, write
 from act2goal_ros.learning.devices import made_on, make_fabric
 from act2goal_ros.learning.fit import Cadence, Job, fit
+from act2goal_ros.learning.looking import labelled
 from act2goal_ros.learning.pictures import imagined_over_true, in_a_row
 from act2goal_ros.learning.schedule import Schedule, seeded
 from act2goal_ros.learning.system import System
