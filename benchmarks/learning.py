@@ -28,6 +28,8 @@ KEYS = (*PARTS[:5], "replan_every_frame_loss", "world_model", "imagination_ms", 
 SETTINGS = (*UNSEEN, "region")
 model_option = click.option("--model", default="act2goal-tiny", show_default=True)
 episodes_option = click.option("--episodes", default=50, show_default=True, help="Resets of each task and seed.")
+until_success_option = click.option("--until-success", is_flag=True,
+                                    help="End episodes at success, in half the time; rest at the end is then not known.")  # fmt: skip
 workers_option = click.option("--workers", default=2, show_default=True)
 
 
@@ -70,15 +72,18 @@ def main() -> None:
 @click.option("--look", default="fast", show_default=True, type=click.Choice(["fast", "stock", "randomised"]))
 @click.option("--seeds", default=3, show_default=True, help="Evaluation seeds.")
 @click.option("--films", type=click.Path(path_type=Path), help="Folder for films.")
+@until_success_option
 @model_option
 @episodes_option
 @workers_option
-def tasks(environment: str, look: str, seeds: int, films: Path | None, model: str, episodes: int, workers: int) -> None:
+def tasks(
+    environment: str, look: str, seeds: int, films: Path | None, until_success: bool, model: str, episodes: int, workers: int
+) -> None:
     """Success on the official tasks of an environment."""
     name = environment.replace("-", "_") + ("" if look == "fast" else f"_{look}_look")
-    filmed = ("--films", films) if films else ()
+    more = [*(("--films", films) if films else ()), *["--until-success"] * until_success]
     found = evaluated(OUTPUTS / f"{name}.json", model, "--env", environment, "--look", look, "--episodes", episodes, "--seeds", seeds,
-                      "--workers", workers, *filmed)  # fmt: skip
+                      "--workers", workers, *more)  # fmt: skip
     store("tasks", {name: found}, name)
 
 
@@ -102,7 +107,7 @@ def unseen(setting: str, seeds: int, model: str, episodes: int, workers: int) ->
 @click.option("--trained", multiple=True, metavar="SPACING=MODEL", help="msth: the model trained for a spacing.")
 @click.option("--same-weights", is_flag=True, help="msth: where none was trained, --model with its frames at other times.")
 @click.option("--env", "environments", multiple=True, type=click.Choice(ENVIRONMENTS), help="plan: may be given several times.")
-@click.option("--until-success", is_flag=True, help="End episodes at success, in half the time; rest at the end is then not known.")
+@until_success_option
 @click.option("--seeds", default=1, show_default=True, help="Evaluation seeds.")
 @model_option
 @episodes_option

@@ -3,7 +3,7 @@
 import numpy as np
 
 from act2goal_ros.sim.arm import SimulatedArm
-from act2goal_ros.sim.experts.motion import clear_way
+from act2goal_ros.sim.experts.motion import Turns, clear_way, turns_left
 
 OPEN = 0.15  # gripper position, 0 open .. 1 closed
 FREE = ("start", "approach", "leave")  # phases in which the gripper is at no object
@@ -60,6 +60,9 @@ class ObjectExpert:
         self.phase = "leave"
         way = clear_way(pinch, self._final, self._final, obstacles)
         return way, yaw, 0.0  # a goal picture does not show how a small, distant gripper is turned
+
+    def _turns_left(self) -> Turns:
+        return turns_left(float(self._arm.joint_positions[-1]))
 
     def _inverse_kinematics(self, position: np.ndarray, yaw: float) -> np.ndarray:
         return self._arm.scene.inverse_kinematics(position, yaw, self._arm.joint_positions)

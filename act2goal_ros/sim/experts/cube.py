@@ -66,7 +66,7 @@ class CubeExpert(ObjectExpert):
             return self._after_placing(pinch, yaw, target, opening, obstacles)
         if held:
             return self._carry(pinch, yaw, cube, target, obstacles)
-        grasp_yaw = roomy(yaw, cube, obstacles)
+        grasp_yaw = roomy(yaw, cube, obstacles, self._turns_left())
         if at_cube and apart < GRASP_XY and abs(pinch[2] - cube[2]) < GRASP_Z:
             self.phase = "grasp"
             return cube, grasp_yaw, 1.0
@@ -81,7 +81,7 @@ class CubeExpert(ObjectExpert):
     def _carry(
         self, pinch: np.ndarray, yaw: float, cube: np.ndarray, target: np.ndarray, obstacles: np.ndarray
     ) -> tuple[np.ndarray, float, float]:
-        heading = roomy(yaw, target, obstacles)
+        heading = roomy(yaw, target, obstacles, self._turns_left())
         to_go = target[:2] - cube[:2]
         distance = np.linalg.norm(to_go)
         end = np.array([*(pinch[:2] + to_go), target[2]])

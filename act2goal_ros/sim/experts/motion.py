@@ -17,6 +17,9 @@ ROOM = 0.004  # m that a finger needs beside an obstacle
 TURNS = np.pi / 12 * np.arange(1, 7)  # rad that the gripper may turn for it, smallest first
 FINGERS = ((-0.004, (0.042, 0.052)), (0.035, (0.052, 0.066, 0.08)))  # m, open: lower end, faces; of pads and of what bears them
 FINGER_HALF_WIDTH = 0.011  # m
+WRIST = 4.5  # rad either way, of the last joint's 2π, as the arm's own turns come on top: no gripper is turned beyond
+Turns = tuple[float, float]  # rad, how far the gripper may turn clockwise (≤ 0) and counterclockwise (≥ 0)
+UNLIMITED: Turns = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,19 @@ def wrap(angle: float) -> float:
     return float((angle + np.pi) % (2 * np.pi) - np.pi)
 
 
-def nearest_symmetric(yaw: float, object_yaw: float, symmetry: float = np.pi / 2) -> float:
-    """The one of an object's equal headings, `symmetry` rad apart, that is nearest to `yaw`, without a jump at ±π."""
-    return yaw + float((object_yaw - yaw + symmetry / 2) % symmetry - symmetry / 2)
+def turns_left(wrist: float) -> Turns:
+    """Of a gripper that points down, whose yaw falls as its last joint, at `wrist` rad, is turned."""
+    return min(wrist - WRIST, 0.0), max(wrist + WRIST, 0.0)
+
+
+def nearest_symmetric(yaw: float, object_yaw: float, symmetry: float = np.pi / 2, turns: Turns = UNLIMITED) -> float:
+    """The one of an object's equal headings, `symmetry` rad apart, that is nearest to `yaw` and within the turns that are left."""
+    turn = float((object_yaw - yaw + symmetry / 2) % symmetry - symmetry / 2)
+    if turn > turns[1]:
+        turn -= symmetry
+    elif turn < turns[0]:
+        turn += symmetry
+    return yaw + turn
 
 
 def clear_way(pinch: np.ndarray, position: np.ndarray, end: np.ndarray, obstacles: np.ndarray, carried: float = 0.0) -> np.ndarray:
@@ -106,13 +119,13 @@ def finger_room(position: np.ndarray, yaw: float, obstacles: np.ndarray) -> floa
     return float(min(rooms))
 
 
-def roomy(yaw: float, position: np.ndarray, obstacles: np.ndarray) -> float:
+def roomy(yaw: float, position: np.ndarray, obstacles: np.ndarray, turns: Turns = UNLIMITED) -> float:
     """The heading nearest to `yaw` (rad) at which the fingers meet no obstacle (n, 5) at a position; the roomiest if they do at all.
 
     A gripper on its way there is sent the same way on, since what was nearest stays so.
     """
     if len(obstacles) == 0 or finger_room(position, yaw, obstacles) > ROOM:
         return yaw
-    headings = [yaw + side * turn for turn in TURNS for side in (1.0, -1.0)]
+    headings = [yaw, *(yaw + side * turn for turn in TURNS for side in (1.0, -1.0) if turns[0] <= side * turn <= turns[1])]
     rooms = [finger_room(position, heading, obstacles) for heading in headings]
     return next((heading for heading, room in zip(headings, rooms, strict=True) if room > ROOM), headings[int(np.argmax(rooms))])

@@ -7,6 +7,8 @@ LET_GO = 0.03  # m from its target at which a cube on the table that was let go 
 OCCUPIED, CROWDED = 0.065, 0.045  # m around a target, in which no cube may be that has to go, or that may stay
 ON_TOP = 0.03  # m beside a cube, and still on it
 APART = 0.1  # m, of a parked cube from everything else
+TOWARDS = np.array([0.42, -0.29])  # m: cubes are parked rather on this side, so that small differences seldom decide
+PREFERRED = 0.5  # share of its distance that counts beside the cube's own way
 PLACES = np.stack(np.meshgrid(np.linspace(0.31, 0.54, 9), np.linspace(-0.29, 0.29, 20), [0.02]), -1).reshape(-1, 3)
 
 
@@ -56,10 +58,10 @@ def is_ready(cubes: np.ndarray, targets: np.ndarray, index: int) -> bool:
 
 
 def parking_place(cubes: np.ndarray, targets: np.ndarray, index: int) -> np.ndarray:
-    """(3,) m, the place nearest to a cube that is far from all others and from all targets; the farthest if none is far enough."""
+    """(3,) m, a place near a cube that is far from all others and from all targets; the farthest if none is far enough."""
     others = np.concatenate([np.delete(cubes, index, 0)[:, :2], targets[:, :2]])
     room = np.linalg.norm(PLACES[:, None, :2] - others, axis=2).min(1)
-    way = np.linalg.norm(PLACES[:, :2] - cubes[index, :2], axis=1)
+    way = np.linalg.norm(PLACES[:, :2] - cubes[index, :2], axis=1) + PREFERRED * np.linalg.norm(PLACES[:, :2] - TOWARDS, axis=1)
     return PLACES[np.argmin(way + 10.0 * np.maximum(APART - room, 0.0))]
 
 

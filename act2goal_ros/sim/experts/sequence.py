@@ -17,6 +17,7 @@ from act2goal_ros.sim.tasks import OPEN_DRAWER
 IN_GRIPPER = 0.025  # m
 MISPLACED = 0.025  # m, from which a drawer or a window is moved
 IN_DRAWER = 0.024  # m beside its place, and still well placed in the drawer
+ASIDE = (0.4, 0.06, 0.02)  # m, on the table, for a cube whose drawer is shut: neither the drawer nor the window's handle get there
 FRONT = 0.128  # m from the drawer's handle to the middle of a cube that leaves room for the gripper at its front
 
 
@@ -113,10 +114,10 @@ class SequenceExpert:
         cube, place = scene.cube_positions()[0], self._place(scene)
         inside = scene.is_in_drawer(scene.cube_targets()[0], scene.slide_target("drawer"))
         placed = np.linalg.norm((cube - place)[:2]) < (IN_DRAWER if inside else LET_GO) and abs(cube[2] - place[2]) < AT_HEIGHT
-        if self._held(cube[None]) is not None:
-            return Job("cube")
         drawer = OPEN_DRAWER if inside and not placed else scene.slide_target("drawer")
         ajar = drawer - scene.slide("drawer")
+        if self._held(cube[None]) is not None:
+            return Job("cube", 0, ASIDE if inside and ajar < -MISPLACED else ())
         if not placed and ajar < MISPLACED and (not inside or ajar > -MISPLACED):  # shut before a cube is fetched, open after it
             return Job("cube")
         for name, position in (("drawer", drawer), ("window", scene.slide_target("window"))):
@@ -155,7 +156,7 @@ class SequenceExpert:
             own = (lambda: self._place(scene)) if isinstance(scene, FurnitureScene) else None
             targets = scene.cube_targets()
             let_go = LET_GO if job.to else tolerance(targets, job.number)
-            if isinstance(scene, FurnitureScene) and scene.is_in_drawer(targets[0], scene.slide_target("drawer")):
+            if not job.to and isinstance(scene, FurnitureScene) and scene.is_in_drawer(targets[0], scene.slide_target("drawer")):
                 let_go = PLACED
             return CubeExpert(arm, self._final, job.number, (lambda: spot) if job.to else own, let_go)
         assert isinstance(scene, FurnitureScene)

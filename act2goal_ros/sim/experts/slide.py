@@ -37,7 +37,7 @@ class SlideExpert(ObjectExpert):
         pinch, yaw, way = self._arm.pinch_position, self._arm.gripper_yaw, WAYS[self._name]
         handle = self.handled + self.object_error[:3]
         to_go = self._position - self._scene.slide(self._name) + float(way @ self.target_error[:3])
-        heading = nearest_symmetric(yaw, HEADINGS[self._name], np.pi)
+        heading = nearest_symmetric(yaw, HEADINGS[self._name], np.pi, self._turns_left())
         off = pinch - handle
         along = float(way @ off)
         across = float(np.linalg.norm(off[:2] - along * way[:2]))
