@@ -23,7 +23,7 @@ from act2goal_ros.learning.devices import made_on, make_fabric  # noqa: E402
 from act2goal_ros.learning.pictures import chunks  # noqa: E402
 from act2goal_ros.learning.recipe import weights  # noqa: E402
 from act2goal_ros.learning.schedule import Schedule  # noqa: E402
-from act2goal_ros.learning.system import System, noisy_actions  # noqa: E402
+from act2goal_ros.learning.system import LONGEST, System, misjudged, noisy_actions  # noqa: E402
 from act2goal_ros.model.config import PRESETS, ModelConfig  # noqa: E402
 from act2goal_ros.model.expert import POINTS, LiveTokens  # noqa: E402
 from act2goal_ros.serving.policy import Proprio  # noqa: E402
@@ -378,3 +378,28 @@ def test_chunks_are_drawn_over_the_true_ones() -> None:
     assert coloured.min() < 15 and abs(np.median(coloured) - 80) < 80, "one joint is at the upper edge, the others in the middle"
     grey = np.argwhere((drawn == 170).all(-1))[:, 0]
     assert len(grey) and abs(grey - 80).max() < 8
+
+
+def test_a_wrong_time_to_the_goal_is_wrong_everywhere() -> None:
+    torch.manual_seed(0)
+    count, chunk = 4000, 4
+    times = torch.tensor([2.0, 40.0, 80.0]).expand(count, -1)
+    rows = torch.tensor([1.0, 2.0, 3.0, 4.0, 40.0, 80.0]).expand(count, -1)
+    seen, own = misjudged(times, rows, chunk, torch.zeros(count, 1))
+    assert torch.equal(own[:, :chunk], rows[:, :chunk]), "the chunk's rows are the clock's"
+    assert torch.allclose(own[:, chunk:], seen[:, 1:]), "the distal rows are the frames'"
+    factor = seen[:, -1] / 80.0
+    assert torch.allclose(seen, factor[:, None] * times)
+    assert 0.2 < factor.log().std() < 0.3
+    anything, _ = misjudged(times, rows, chunk, torch.ones(count, 1))
+    assert anything[:, -1].min() < 0.05 * LONGEST and anything[:, -1].max() > 0.95 * LONGEST
+
+
+def test_nor_does_the_time_tell_that_all_is_done() -> None:
+    torch.manual_seed(0)
+    times, rows = torch.zeros(1000, 3), torch.zeros(1000, 6)
+    known, _ = misjudged(times, rows, 4, torch.zeros(1000, 1))
+    assert torch.equal(known, times)
+    seen, own = misjudged(times, rows, 4, torch.ones(1000, 1))
+    assert seen[:, -1].mean() > 0.4 * LONGEST and own[:, -1].mean() > 0.4 * LONGEST
+    assert torch.equal(seen[:, 0], times[:, 0]), "the first frame is the present"

@@ -20,7 +20,7 @@ from act2goal_ros.learning.keypoints import choice_loss, known_and_seen, places_
 from act2goal_ros.learning.looking import labelled
 from act2goal_ros.learning.pictures import chunks
 from act2goal_ros.learning.schedule import Schedule, seeded
-from act2goal_ros.learning.system import PLACE, System, action_error, labelled_error, noisy_actions
+from act2goal_ros.learning.system import PLACE, TIME_UNKNOWN, System, action_error, labelled_error, misjudged, noisy_actions
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.expert import POINTS, LiveTokens
 from act2goal_ros.serving.policy import Proprio
@@ -36,7 +36,7 @@ LIVE_ERROR, GOAL_ERROR, IMAGINED_ERROR = 0.007, 0.01, 0.03
 LIVE_MISSING, PLAN_MISSING = 0.01, 0.01
 BLURRED = 0.2  # of a plan's things: on the way they are seen in between
 GOAL_ONLY = 0.4  # of live frames that see the plan's last frame alone
-TIME_ERROR, TIME_UNKNOWN, LONGEST = 0.25, 0.2, 400.0  # of the last frame's time: relative; rate of any time; steps
+UNKNOWN_TIME = 0.5  # of those: the time to the goal is anything
 
 
 class Acting(nn.Module):
@@ -52,7 +52,7 @@ class Acting(nn.Module):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """`action`, `cube`, `target` and `choice` as of System.losses."""
         views = len(batch.joints) // len(batch.goal)
-        mask, times = self._seen(batch.frame_mask[:, self.last], batch.frame_times[:, self.last])
+        mask, times, row_times = self._seen(batch.frame_mask[:, self.last], batch.frame_times[:, self.last], batch.row_times)
         read = self.read(batch.keypoints[:, self.last]).repeat_interleave(views, 0)
         chosen = self._handled(batch)
         context = self.expert.context_of(
@@ -62,7 +62,7 @@ class Acting(nn.Module):
         clean = self.expert.normalise(batch.actions, batch.joints)
         tau, noisy = noisy_actions(clean, FIRST_STEP)
         level = torch.ones_like(tau)
-        predicted = self.expert.denoise(context, noisy, clean, batch.given_mask, batch.row_times, tau, level)
+        predicted = self.expert.denoise(context, noisy, clean, batch.given_mask, row_times, tau, level)
         self.shown = (predicted[:SHOWN].detach(), clean[:SHOWN])
         return {
             "action": action_error(predicted, clean, batch),
@@ -106,15 +106,14 @@ class Acting(nn.Module):
         blurred = (torch.rand(len(places), 1, places.shape[2]) < BLURRED) & (seen[:, :1] * seen[:, -1:] > 0)
         return torch.where(blurred.unsqueeze(-1), between, places)
 
-    def _seen(self, mask: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-        """Which frames (B, F) may be seen, and their times as they are estimated."""
+    def _seen(self, mask: Tensor, times: Tensor, row_times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Which frames (B, F) may be seen, their times and those of the rows (B, R) as they are estimated."""
         if not self.training:
-            return mask, times
-        alone, last = torch.rand(len(mask), 1) < GOAL_ONLY, times[:, -1:]
+            return mask, times, row_times
+        alone = torch.rand(len(mask), 1) < GOAL_ONLY
         mask = torch.cat([torch.where(alone, 0.0, mask[:, :-1]), mask[:, -1:]], 1)
-        guessed = last * (TIME_ERROR * torch.randn_like(last)).exp()
-        guessed = torch.where(torch.rand_like(last) < TIME_UNKNOWN, LONGEST * torch.rand_like(last), guessed)
-        return mask, torch.cat([times[:, :-1], torch.where(alone, guessed, last)], 1)
+        unknown = torch.where(alone, UNKNOWN_TIME, TIME_UNKNOWN)
+        return mask, *misjudged(times, row_times, self.config.chunk_steps, unknown)
 
 
 def train_acting(

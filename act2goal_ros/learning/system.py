@@ -19,6 +19,8 @@ PURE_NOISE = 0.75  # share of plans made in one pass from pure noise, as at run 
 FIRST_STEP = 0.7  # share of action samples at τ = 0
 BLIND = 0.15  # of plans and of live frames: nothing is known of them but where things are, as in the part `acting`
 FINE = 0.02  # of actions, normalised, below which an error counts less: about 5 mm at the tool
+TIME_ERROR, TIME_UNKNOWN, LONGEST = 0.25, 0.2, 400.0  # of the time to the goal: relative; how often it is anything; steps
+ARRIVED = 4.0  # steps to the goal, below which no factor makes a time wrong
 PLACE = 8  # pixels of a place of the live encoder, along each side
 
 
@@ -111,10 +113,14 @@ class System(nn.Module):
         live = self._overlooked(self.expert.observe(relight(batch.pictures) if self.training else batch.pictures))
         state = (batch.joints, batch.velocities, batch.gripper)
         told = chosen if self.training else None
-        context = self.expert.context(plan, batch.frame_mask, batch.frame_times, live, *state, told)
+        times, row_times = batch.frame_times, batch.row_times
+        if self.training:
+            unknown = torch.full_like(times[:, :1], TIME_UNKNOWN)
+            times, row_times = misjudged(times, row_times, self.config.chunk_steps, unknown)
+        context = self.expert.context(plan, batch.frame_mask, times, live, *state, told)
         clean = self.expert.normalise(batch.actions, batch.joints)
         tau, noisy = noisy_actions(clean, FIRST_STEP)
-        predicted = self.expert.denoise(context, noisy, clean, batch.given_mask, batch.row_times, tau, level)
+        predicted = self.expert.denoise(context, noisy, clean, batch.given_mask, row_times, tau, level)
         return action_error(predicted, clean, batch), context, live
 
     def _forgotten(self, features: Tensor) -> Tensor:
@@ -140,6 +146,21 @@ def noisy_actions(clean: Tensor, first: float) -> tuple[Tensor, Tensor]:
     tau = torch.where(torch.rand(len(clean)) < first, torch.zeros(()), 0.95 * torch.rand(len(clean)))
     mix = tau.view(-1, 1, 1)
     return tau, (mix > 0) * (1 - mix) * torch.randn_like(clean) + mix * clean
+
+
+def misjudged(times: Tensor, row_times: Tensor, chunk_steps: int, unknown: Tensor) -> tuple[Tensor, Tensor]:
+    """Times of a plan's frames (B, F) and of rows (B, R), of which those after the chunk are the frames', as a plan has them that is
+    wrong about the time to its goal; `unknown` (B, 1): how often that is anything. Else a policy learns that it is done from the time
+    alone, not from where things are."""
+    last = times[:, -1:]
+    guessed = last.clamp(min=0.0) * (TIME_ERROR * torch.randn_like(last)).exp()
+    guessed = torch.where(torch.rand_like(last) < unknown, LONGEST * torch.rand_like(last), guessed)
+    factor = torch.where(last > ARRIVED, guessed / last.clamp(min=ARRIVED), 1.0)
+    later = torch.where(last > ARRIVED, 0.0, guessed)
+    shares = torch.linspace(0.0, 1.0, times.shape[1])
+    distal = torch.linspace(0.0, 1.0, row_times.shape[1] - chunk_steps + 1)[1:]
+    rows = torch.cat([row_times[:, :chunk_steps], factor * row_times[:, chunk_steps:] + later * distal], 1)
+    return factor * times + later * shares, rows
 
 
 def action_error(predicted: Tensor, clean: Tensor, batch: Batch) -> Tensor:

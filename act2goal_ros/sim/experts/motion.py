@@ -14,7 +14,7 @@ CARRIED = 0.025  # m more with a cube in the gripper
 AHEAD, DOWN = 0.12, 0.08  # m, how far ahead the next pose is while passing above something, and on the way down behind it
 AT_END, PRECISE = 0.035, 0.008  # m: from there on no climbing, from there on the way leads down
 ROOM = 0.004  # m that a finger needs beside an obstacle
-TURNS = np.pi / 12 * np.arange(1, 7)  # rad that the gripper may turn for it, smallest first
+TURNS = np.pi / 36 * np.arange(1, 19)  # rad that the gripper may turn for it, smallest first
 FINGERS = ((-0.004, (0.042, 0.052)), (0.035, (0.052, 0.066, 0.08)))  # m, open: lower end, faces; of pads and of what bears them
 FINGER_HALF_WIDTH = 0.011  # m
 WRIST = 4.5  # rad either way, of the last joint's 2π, as the arm's own turns come on top: no gripper is turned beyond
@@ -122,10 +122,15 @@ def finger_room(position: np.ndarray, yaw: float, obstacles: np.ndarray) -> floa
 def roomy(yaw: float, position: np.ndarray, obstacles: np.ndarray, turns: Turns = UNLIMITED) -> float:
     """The heading nearest to `yaw` (rad) at which the fingers meet no obstacle (n, 5) at a position; the roomiest if they do at all.
 
-    A gripper on its way there is sent the same way on, since what was nearest stays so.
+    Counterclockwise wherever the gripper can turn that way: of two equally short ways whoever learns from this takes the mean.
     """
-    if len(obstacles) == 0 or finger_room(position, yaw, obstacles) > ROOM:
+    if len(obstacles) == 0:
         return yaw
-    headings = [yaw, *(yaw + side * turn for turn in TURNS for side in (1.0, -1.0) if turns[0] <= side * turn <= turns[1])]
-    rooms = [finger_room(position, heading, obstacles) for heading in headings]
-    return next((heading for heading, room in zip(headings, rooms, strict=True) if room > ROOM), headings[int(np.argmax(rooms))])
+    headings = [yaw, *(yaw + side * turn for side in (1.0, -1.0) for turn in TURNS if turns[0] <= side * turn <= turns[1])]
+    best, most = yaw, -1.0
+    for heading in headings:
+        if (room := finger_room(position, heading, obstacles)) > most:
+            best, most = heading, room
+        if room > ROOM:
+            break
+    return best
