@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as packed
 from torch import nn
 
 from act2goal_ros.learning.checkpoint import CheckpointError
@@ -18,7 +18,7 @@ LARGE = 4096  # values, from which on a tensor is kept in half precision
 def save(folder: Path, module: nn.Module, config: dict[str, Any]) -> None:
     """Writes folder/weights.safetensors, large tensors in float16."""
     tensors = {name: _short(value.detach()).contiguous() for name, value in module.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS, {"config": json.dumps(config)})
+    (folder / WEIGHTS).write_bytes(packed(tensors, {"config": json.dumps(config)}))  # with the usual rights; save_file's are the owner's
 
 
 def load(folder: Path) -> dict[str, Any]:

@@ -41,6 +41,9 @@ def variant_table(title: str, summaries: Mapping[str, Mapping[str, Any]], differ
 def _cells(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     cells = [str(len(rows))]
     for name in ("success", "at_rest"):
+        if any(row[name] is None for row in rows):  # ended at success
+            cells += ["", ""]
+            continue
         count = sum(bool(row[name]) for row in rows)
         cells += [f"{100 * count / len(rows):.1f} %", _interval(wilson(count, len(rows)))]
     return cells
