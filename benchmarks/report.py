@@ -159,7 +159,8 @@ def page() -> str:
     """docs/benchmarks.md."""
     result, other = load("bringup"), load("realtime")
     head = "# Benchmarks\n\nMade by `python benchmarks/report.py` from docs/results/. A figure that was not measured says so. "
-    head += f"The shipped weights are of {WEIGHTS_OF}, evening; parts run earlier (dates below) are of former ones: until 2026-11-25 of single cubes and six flow steps. Timings do not depend on weights, but on flow steps.\n\n"
+    head += f"The shipped weights are of {WEIGHTS_OF}, evening; parts run earlier (dates below) are of former ones: until 2026-11-25 of "
+    head += "single cubes and six flow steps. Timings do not depend on weights, but on flow steps.\n\n"
     return head + bringup(result) + realtime(other) + lerobot(other.get("lerobot") or {})
 
 
