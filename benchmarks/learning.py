@@ -14,6 +14,7 @@ import click
 import results
 from results import ROOT
 
+from act2goal_ros.cli.eval import UNTIL_SUCCESS
 from act2goal_ros.learning.ablations import HORIZONS, REPLAN_EVERY
 from act2goal_ros.learning.rowlog import Row
 from act2goal_ros.learning.statistics import summary
@@ -28,8 +29,6 @@ KEYS = (*PARTS[:5], "replan_every_frame_loss", "world_model", "imagination_ms", 
 SETTINGS = (*UNSEEN, "region")
 model_option = click.option("--model", default="act2goal-tiny", show_default=True)
 episodes_option = click.option("--episodes", default=50, show_default=True, help="Resets of each task and seed.")
-until_success_option = click.option("--until-success", is_flag=True,
-                                    help="End episodes at success, in half the time; rest at the end is then not known.")  # fmt: skip
 workers_option = click.option("--workers", default=2, show_default=True)
 
 
@@ -72,7 +71,7 @@ def main() -> None:
 @click.option("--look", default="fast", show_default=True, type=click.Choice(["fast", "stock", "randomised"]))
 @click.option("--seeds", default=3, show_default=True, help="Evaluation seeds.")
 @click.option("--films", type=click.Path(path_type=Path), help="Folder for films.")
-@until_success_option
+@UNTIL_SUCCESS
 @model_option
 @episodes_option
 @workers_option
@@ -107,7 +106,7 @@ def unseen(setting: str, seeds: int, model: str, episodes: int, workers: int) ->
 @click.option("--trained", multiple=True, metavar="SPACING=MODEL", help="msth: the model trained for a spacing.")
 @click.option("--same-weights", is_flag=True, help="msth: where none was trained, --model with its frames at other times.")
 @click.option("--env", "environments", multiple=True, type=click.Choice(ENVIRONMENTS), help="plan: may be given several times.")
-@until_success_option
+@UNTIL_SUCCESS
 @click.option("--seeds", default=1, show_default=True, help="Evaluation seeds.")
 @model_option
 @episodes_option

@@ -18,6 +18,7 @@ from act2goal_ros.learning.dataset import KEYPOINTS
 from act2goal_ros.learning.evaluate import TICK
 from act2goal_ros.learning.execution import StreamExecution
 from act2goal_ros.learning.jobs import resets
+from act2goal_ros.learning.simulate import somewhat_wrong
 from act2goal_ros.learning.statistics import wilson
 from act2goal_ros.serving.policy import Proprio
 from act2goal_ros.sim.arm import SimulatedArm
@@ -76,8 +77,7 @@ class Episode:
         return ActionChunk(now, STEP, rows[:, :-1], np.clip(rows[:, -1], 0.0, 1.0))
 
     def _told(self, keypoints: np.ndarray) -> np.ndarray:
-        keypoints[:, :2] += TOLD_ERROR * self._random.standard_normal((len(keypoints), 2))
-        return keypoints
+        return somewhat_wrong(keypoints, self._random, TOLD_ERROR)
 
 
 @click.command()

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from act2goal_ros.cli.eval import UNTIL_SUCCESS
 from act2goal_ros.sim.tasks import ENVIRONMENTS
 
 ABLATIONS = ("plan", "replan", "msth")
@@ -21,7 +22,7 @@ ABLATIONS = ("plan", "replan", "msth")
               help="Default: cube-single; all four for msth.")
 @click.option("--variant", "chosen", multiple=True, help="Only these; the first of all is always run, to compare with.")
 @click.option("--episodes", default=50, show_default=True, help="Resets of each task and seed.")
-@click.option("--until-success", is_flag=True, help="End episodes at success, in half the time; rest at the end is then not known.")
+@UNTIL_SUCCESS
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Evaluation seeds.")
 @click.option("--workers", default=2, show_default=True, help="Processes; 0: this one.")
 @click.option("--output", type=click.Path(path_type=Path),

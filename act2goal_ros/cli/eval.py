@@ -12,8 +12,10 @@ from act2goal_ros.learning.jobs import FIRST_SEED, Job, resets, run_jobs
 from act2goal_ros.learning.rowlog import LogError, Row, RowLog
 from act2goal_ros.sim.tasks import ENVIRONMENTS, beyond_task, free_task, official_tasks
 
-__all__ = ["FIRST_SEED", "TASKS", "command"]
+__all__ = ["FIRST_SEED", "TASKS", "UNTIL_SUCCESS", "command"]
 REACHED_SECONDS = (0.3, 0.5, 0.8, 1.2, 1.6, 2.0, 2.5)
+UNTIL_SUCCESS = click.option("--until-success", is_flag=True,
+                             help="End episodes at success, in half the time; rest at the end is then not known.")  # fmt: skip
 TASKS = tuple(official_tasks("cube-single"))
 
 
@@ -32,7 +34,7 @@ TASKS = tuple(official_tasks("cube-single"))
 @click.option("--plan-period", default=0.2, show_default=True, help="s between plans.")
 @click.option("--delay", default=0.04, show_default=True, help="s from camera frame to command.")
 @click.option("--join", default="prefix", show_default=True, help="Of chunks: prefix, ensemble, both or none.")
-@click.option("--until-success", is_flag=True, help="End episodes at success, in half the time; rest at the end is then not known.")
+@UNTIL_SUCCESS
 @click.option("--workers", default=2, show_default=True, help="Processes; 0: this one.")
 @click.option("--films", type=click.Path(path_type=Path), help="Folder for films of successes and failures, and a contact sheet.")
 @click.option("--films-each", default=2, show_default=True, help="Films of each task and outcome.")

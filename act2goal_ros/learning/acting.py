@@ -36,7 +36,7 @@ LIVE_ERROR, GOAL_ERROR, IMAGINED_ERROR = 0.007, 0.01, 0.03
 LIVE_MISSING, PLAN_MISSING = 0.01, 0.01
 BLURRED = 0.2  # of a plan's things: on the way they are seen in between
 GOAL_ONLY = 0.4  # of live frames that see the plan's last frame alone
-UNKNOWN_TIME = 0.5  # of those: the time to the goal is anything
+TIME_UNKNOWN_ALONE = 0.5  # of those: the time to the goal is anything
 
 
 class Acting(nn.Module):
@@ -112,7 +112,7 @@ class Acting(nn.Module):
             return mask, times, row_times
         alone = torch.rand(len(mask), 1) < GOAL_ONLY
         mask = torch.cat([torch.where(alone, 0.0, mask[:, :-1]), mask[:, -1:]], 1)
-        unknown = torch.where(alone, UNKNOWN_TIME, TIME_UNKNOWN)
+        unknown = torch.where(alone, TIME_UNKNOWN_ALONE, TIME_UNKNOWN)
         return mask, *misjudged(times, row_times, self.config.chunk_steps, unknown)
 
 

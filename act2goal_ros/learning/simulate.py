@@ -307,7 +307,7 @@ class ToldDriver:
     def begin(self, arm: SimulatedArm, goal: np.ndarray) -> None:
         """Takes where the goal has things. What it gets wrong follows from the goal's picture, so from the episode's seed."""
         self._generator = np.random.default_rng(zlib.crc32(goal.tobytes()))
-        self._goal, self._steps = self._somewhat_wrong(arm.goal_keypoints(KEYPOINTS)), float(self._generator.uniform(20, 300))
+        self._goal, self._steps = somewhat_wrong(arm.goal_keypoints(KEYPOINTS), self._generator), float(self._generator.uniform(20, 300))
         self._row, self._time = 0, -np.inf
 
     def advance(self, arm: SimulatedArm, picture: np.ndarray | None) -> tuple[np.ndarray, float]:
@@ -315,15 +315,17 @@ class ToldDriver:
         self._row = 0 if arm.time > self._time + 1.5 * STEP else self._row  # a turn begins
         self._time = arm.time
         if self._row % REPLAN == 0:
-            live = self._somewhat_wrong(arm.keypoints(KEYPOINTS))
+            live = somewhat_wrong(arm.keypoints(KEYPOINTS), self._generator)
             proprio = Proprio(arm.joint_positions, arm.joint_velocities, arm.gripper_position)
             self._chunk, self._row = self._policy.chunk(live, self._goal, proprio, self._steps), 0
         self._row += 1
         return self._chunk[self._row - 1, :-1], float(np.clip(self._chunk[self._row - 1, -1], 0.0, 1.0))
 
-    def _somewhat_wrong(self, keypoints: np.ndarray) -> np.ndarray:
-        keypoints[:, :2] += TOLD_ERROR * self._generator.standard_normal((len(keypoints), 2))
-        return keypoints
+
+def somewhat_wrong(keypoints: np.ndarray, generator: np.random.Generator, error: float = TOLD_ERROR) -> np.ndarray:
+    """Key points (K, 3), moved by as much as networks are wrong: `error`, of the picture's width, is a standard deviation."""
+    keypoints[:, :2] += error * generator.standard_normal((len(keypoints), 2))
+    return keypoints
 
 
 def _error(generator: np.random.Generator, largest: float) -> np.ndarray:

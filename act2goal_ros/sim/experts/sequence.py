@@ -45,18 +45,12 @@ class SequenceExpert:
 
     def look(self) -> None:
         """Chooses the next job, unless the present one is under way."""
-        job = self.next_job() if self._is_free() else None
+        job = self.next_job() if self._expert.phase in FREE else None
         if job is None or job == self._job:
             return
         if self._job is not None and self._expert.finished:
             self.completed += 1
         self._job, self._expert = job, self._expert_for(job)
-
-    def _is_free(self) -> bool:
-        """Whether another job may be begun: nothing is held or touched, though a cube may just be reached for (in a drawer that has
-        slid shut meanwhile, for good)."""
-        reaching = self._expert.phase == "descend" and self._job is not None and self._job.kind == "cube"
-        return self._expert.phase in FREE or reaching
 
     def act(self) -> tuple[np.ndarray, float]:
         """Joint target (6,) rad and gripper command (0 open .. 1 closed) for the present state."""
