@@ -30,7 +30,7 @@ CARRYING = ("lift", "transfer", "lower", "push")
 HOLD_STEPS = 16  # recorded at rest at the end, so that "arrived" is in the data
 PAUSE_STEPS, MISS_STEPS = 40, 80  # at most
 SLOPPY = 0.035  # m
-MOST_STEPS = {"cube-single": 260, "cube-double": 650, "cube-triple": 1300, "scene": 975}  # 1.3 times OGBench's limit
+MOST_STEPS = {"cube-single": 400, "cube-double": 1000, "cube-triple": 2000, "scene": 1500}  # twice OGBench's limit
 
 
 @dataclass(frozen=True, kw_only=True)

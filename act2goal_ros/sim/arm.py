@@ -189,6 +189,11 @@ class SimulatedArm:
         return float(np.clip(self.data.qpos[self._scene.gripper_joint] / GRIPPER_RANGE, 0.0, 1.0))
 
     @property
+    def gripper_speed(self) -> float:
+        """rad/s of the driver joint, positive while it closes."""
+        return float(self.data.qvel[self._scene.gripper_joint])
+
+    @property
     def pinch_position(self) -> np.ndarray:
         """(3,) m, between the fingertips."""
         return self.data.site_xpos[self._scene.pinch_site].copy()

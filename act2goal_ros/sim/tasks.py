@@ -13,8 +13,9 @@ SCENE_LOW, SCENE_HIGH = (0.3, -0.07), (0.45, 0.18)  # m, and among the furniture
 CUBE_HEIGHT = 0.04  # m
 APART = 0.08  # m between cubes, so that an open gripper fits between them
 STACK, SWAP, KEEP = 0.5, 0.25, 0.03  # how often a cube goes onto another, cubes change places, nothing is to be done
+TOWER, HIGHER = 0.25, 0.9  # how often cubes start or end in stacks rather, and how often one then goes onto another
 OPEN_DRAWER, OPEN_WINDOW = -0.16, 0.2  # m along their joints; 0 is closed
-IN_DRAWER = 0.3  # how often a cube goes there
+IN_DRAWER, SHUT = 0.4, 0.6  # how often a cube goes there, and how often the drawer is then shut before, and after
 
 Options = dict[str, Any]
 
@@ -84,8 +85,9 @@ def _beyond(generator: np.random.Generator) -> list[np.ndarray]:
 def _cubes(generator: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
     """(count, 3) m each: cubes put down one after the other, and what becomes of them."""
     start = np.full((count, 3), np.inf)
+    stacked = (HIGHER if generator.random() < TOWER else STACK / 2, HIGHER if generator.random() < TOWER else STACK)
     for i in range(count):
-        start[i] = _place(generator, start, i, stack=STACK / 2)
+        start[i] = _place(generator, start, i, stack=stacked[0])
     goal = start.copy()
     fate = generator.random()
     if fate < KEEP:
@@ -96,7 +98,7 @@ def _cubes(generator: np.random.Generator, count: int) -> tuple[np.ndarray, np.n
     for _ in range(generator.integers(count, 3 * count)):
         top = [i for i in range(count) if not _covered(goal, i)]
         chosen = int(generator.choice(top))
-        goal[chosen] = _place(generator, goal, chosen, stack=STACK)
+        goal[chosen] = _place(generator, goal, chosen, stack=stacked[1])
     return start, goal
 
 
@@ -130,8 +132,11 @@ def _furniture(generator: np.random.Generator) -> Options:
         "drawer_pos": _other_end(start["drawer_pos"], OPEN_DRAWER) if changes[2] else start["drawer_pos"],
         "window_pos": _other_end(start["window_pos"], OPEN_WINDOW) if changes[3] else start["window_pos"],
     }
-    start["block_xyzs"] = _on_table(generator, start)[None]
     fate = generator.random()
+    if fate < IN_DRAWER:
+        for state in (start, goal):
+            state["drawer_pos"] = 0.0 if generator.random() < SHUT else state["drawer_pos"]
+    start["block_xyzs"] = _on_table(generator, start)[None]
     if fate < IN_DRAWER:
         goal["block_xyzs"] = _in_drawer(generator, goal["drawer_pos"])[None]
     else:

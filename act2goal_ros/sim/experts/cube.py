@@ -15,9 +15,12 @@ HOVER = 0.12  # m above the cube
 GRASP_XY, GRASP_Z = 0.012, 0.012  # m, how near the pinch point must be before the gripper closes
 ALIGNED = 0.02  # m, how well the gripper must stand above the cube before it descends
 PLACED, SUNK = 0.015, 0.02  # m beside and below the target; a cube may hang low in the gripper
+CENTRED, SLOW = 0.006, 0.15  # m, rad/s: it is let go there, or once the arm has come to rest as near as it gets
 HIGH = 0.012  # m above the target, where the gripper cannot go lower
 RAISED, FINE = 0.03, 0.007  # m: where a target is on something, the cube is put down exactly
 HELD_LOW, HELD_HIGH = 0.35, 0.9  # gripper position when it holds a cube (0.56), not when it closed on nothing
+ACROSS, STILL = 0.2, 0.05  # gripper position and speed (rad/s) when it holds a cube by its edges and closes no further
+STEEP, CLEAR = 0.06, 0.055  # m: at most so far down at once, because joints that move far leave the vertical; above a cube's top
 
 
 class CubeExpert(ObjectExpert):
@@ -56,10 +59,11 @@ class CubeExpert(ObjectExpert):
         opening = self._arm.gripper_position
         apart = np.linalg.norm((pinch - cube)[:2])
         at_cube = apart < 0.02 and abs(pinch[2] - cube[2]) < 0.02
-        held = at_cube and HELD_LOW < opening < HELD_HIGH and self._closing()
+        low = HELD_LOW if abs(self._arm.gripper_speed) > STILL else ACROSS
+        held = at_cube and low < opening < HELD_HIGH and self._closing()
         lowest = pinch[2] < target[2] + 0.001 or np.abs(self._arm.joint_velocities).max() < 0.01
         above = HIGH if lowest else 0.006
-        beside = self._let_go if opening < OPEN else PLACED
+        beside = self._beside(opening, held)
         placed = np.linalg.norm((cube - target)[:2]) < beside and -SUNK < cube[2] - target[2] < above
         obstacles = self._arm.scene.obstacles(self._index)
         if placed:
@@ -72,10 +76,12 @@ class CubeExpert(ObjectExpert):
             return cube, grasp_yaw, 1.0
         if apart < ALIGNED and abs(wrap(grasp_yaw - yaw)) < 0.15:
             self.phase = "descend"
-            return clear_way(pinch, cube, cube, obstacles), grasp_yaw, 0.0
+            down = np.array([*cube[:2], max(cube[2], pinch[2] - STEEP)])
+            return clear_way(pinch, down, cube, obstacles), grasp_yaw, 0.0
         self.phase = "approach"
-        low = pinch[2] < cube[2] + 0.07 and apart > ALIGNED
-        position = np.array([*(pinch[:2] if low and apart < 0.1 else cube[:2]), cube[2] + HOVER])
+        low = pinch[2] < cube[2] + CLEAR and apart > ALIGNED
+        above = min(HOVER, pinch[2] - cube[2]) if apart < 0.06 and pinch[2] > cube[2] + CLEAR else HOVER
+        position = np.array([*(pinch[:2] if low and apart < 0.1 else cube[:2]), cube[2] + above])
         return clear_way(pinch, position, cube, obstacles), grasp_yaw, 0.0
 
     def _carry(
@@ -111,6 +117,14 @@ class CubeExpert(ObjectExpert):
             self.phase = "retreat"
             return np.array([*pinch[:2], target[2] + HOVER]), yaw, 0.0
         return self._leave(pinch, yaw, obstacles)
+
+    def _beside(self, opening: float, held: bool) -> float:
+        """m beside its target at which the cube is well placed. A policy that learnt to let go as soon as that is so would, wrong by a
+        pixel, hold on for ever at its edge."""
+        if opening < OPEN:
+            return self._let_go
+        moving = np.abs(self._arm.joint_velocities).max() > SLOW
+        return CENTRED if held and moving else PLACED
 
     def _closing(self) -> bool:
         return bool(self._arm.data.ctrl[self._arm.scene.gripper_actuators[0]] > 127.0)
