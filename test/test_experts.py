@@ -143,7 +143,9 @@ def test_a_gripper_turns_back_before_its_joint_ends():
 # -- whole tasks -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("task", "seed"), [("cube-double-4", 2), ("cube-double-4", 11), ("cube-triple-5", 1), ("scene-5", 1), ("scene-5", 1002)])
+@pytest.mark.parametrize(
+    ("task", "seed"), [("cube-double-4", 2), ("cube-double-4", 11), ("cube-triple-5", 1), ("scene-5", 1), ("scene-5", 1002)]
+)
 def test_a_task_is_done_within_ogbench_s_limit_and_the_arm_s(arm, task, seed):
     arm.reset(task, seed)
     expert = SequenceExpert(arm, np.array([0.425, 0.0, 0.28]))

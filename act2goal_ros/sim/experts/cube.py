@@ -59,8 +59,8 @@ class CubeExpert(ObjectExpert):
         opening = self._arm.gripper_position
         apart = np.linalg.norm((pinch - cube)[:2])
         at_cube = apart < 0.02 and abs(pinch[2] - cube[2]) < 0.02
-        low = HELD_LOW if abs(self._arm.gripper_speed) > STILL else ACROSS
-        held = at_cube and low < opening < HELD_HIGH and self._closing()
+        least = HELD_LOW if abs(self._arm.gripper_speed) > STILL else ACROSS
+        held = bool(at_cube and least < opening < HELD_HIGH and self._closing())
         lowest = pinch[2] < target[2] + 0.001 or np.abs(self._arm.joint_velocities).max() < 0.01
         above = HIGH if lowest else 0.006
         beside = self._beside(opening, held)
