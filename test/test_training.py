@@ -28,6 +28,7 @@ from act2goal_ros.learning.checkpoint import CannotWriteError, CheckpointError, 
 from act2goal_ros.learning.dataset import DatasetError, write_shard  # noqa: E402
 from act2goal_ros.learning.fit import EASING  # noqa: E402
 from act2goal_ros.learning.presets import build_system  # noqa: E402
+from act2goal_ros.learning.report import Report  # noqa: E402
 from act2goal_ros.learning.schedule import Average, Schedule, TrainingError, seeded  # noqa: E402
 from act2goal_ros.learning.system import System  # noqa: E402
 from act2goal_ros.model.config import ModelConfig  # noqa: E402
@@ -369,6 +370,16 @@ def test_rows_that_could_not_be_written_come_later(
     monkeypatch.setattr(Path, "open", sometimes)
     small_training(tmp_path, episodes)
     assert curve(tmp_path) == curve(whole)
+
+
+def test_a_log_with_other_columns_is_kept(tmp_path: Path) -> None:
+    for step, losses in ((1, {"action": 1.0}), (2, {"action": 0.9}), (3, {"action": 0.8, "told_action": 0.7})):
+        report = Report(tmp_path, "stage1", Schedule(steps=9), step - 1, 0.0)
+        report.row(step, 0.5, losses, {"rate": 0.1})
+        report.close()
+    assert curve(tmp_path) == [["step", "action", "told_action", "rate"], ["3", "0.8", "0.7", "0.1"]]
+    kept = (tmp_path / "stage1-until-3.csv").read_text().splitlines()
+    assert kept == ["step,seconds,action,rate", "1,0.5,1,0.1", "2,0.5,0.9,0.1"]
 
 
 def test_nothing_to_learn_from(episodes: Episodes, tmp_path: Path) -> None:
