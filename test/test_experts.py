@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import mujoco
 import numpy as np
 import pytest
 
@@ -26,7 +27,7 @@ from act2goal_ros.sim.experts.motion import (  # noqa: E402
 from act2goal_ros.sim.experts.order import APART, is_ready, next_cube, parking_place, settled_cubes  # noqa: E402
 from act2goal_ros.sim.experts.sequence import ASIDE, Job, SequenceExpert  # noqa: E402
 
-CLEAN = Disturbances(kick=0, miss=0, drop=0, misplace=0, sloppy=0, placed=0, pause=0)
+CLEAN = Disturbances(kick=0, miss=0, drop=0, misplace=0, sloppy=0, placed=0, pause=0, home=0)
 
 
 @pytest.fixture(scope="module")
@@ -242,6 +243,37 @@ def test_disturbances_come_with_every_object_and_pauses_in_between(arm):
         assert episode.disturbed[step], "and is not learnt"
     assert episode.disturbed[episode.milestones[0] + 1 :].any()
     assert STEP * len(episode) < 32.5
+
+
+def test_the_arm_is_also_where_it_ends_while_there_is_more_to_do(arm):
+    """Else a policy learns that all is done from where the arm is alone, and waits there for good."""
+    arm.reset("cube-double-random", 0)
+    swap = next(s for s in range(100) if _is_swap(s))
+    episode = Recorder(arm, replace(CLEAN, pause=1, home=1)).record(swap)
+    assert episode is not None and len(episode.milestones) >= 2
+    for step in (0, *episode.milestones):
+        away = np.linalg.norm(_tool(arm, episode.joints[step]) - _tool(arm, episode.joints[-1]))
+        assert away < 0.025, (step, away)
+
+
+def test_with_a_driver_the_arm_ends_where_the_goal_s_picture_shows_it(arm):
+    class Capable:
+        def begin(self, arm, goal):
+            self.expert = SequenceExpert(arm, np.array([0.425, 0.0, 0.28]))
+
+        def advance(self, arm, picture):
+            return self.expert.act()
+
+    arm.reset("cube-single-random", 3)
+    episode = Recorder(arm, CLEAN, driver=Capable(), driven=0.5).record(3)
+    assert episode is not None
+    assert np.linalg.norm(_tool(arm, episode.joints[-1]) - arm.goal_pinch_position) < 0.015
+
+
+def _tool(arm: SimulatedArm, joints: np.ndarray) -> np.ndarray:
+    arm.data.qpos[arm.scene.arm_joints] = joints
+    mujoco.mj_forward(arm.model, arm.data)
+    return arm.pinch_position
 
 
 def test_a_cube_that_was_taken_too_early_is_put_down_until_its_drawer_is_open(arm):

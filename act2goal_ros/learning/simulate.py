@@ -48,6 +48,7 @@ class Disturbances:
     sloppy: float = 0.25  # it is let go up to 35 mm beside its target: good enough, or to be taken once more
     placed: float = 0.04  # a single cube is at its target from the start
     pause: float = 0.4  # between two objects the arm goes somewhere and rests: a goal picture of what was done so far
+    home: float = 0.4  # … namely where it will end: being there does not mean that all is done
     again: float = 0.5
 
     def later(self) -> "Disturbances":
@@ -96,7 +97,7 @@ class Recorder:
         goal = arm.reset(free_task(arm.environment), seed)
         if generator.random() < self._disturbances.placed and arm.environment == "cube-single":
             arm.place_cube_at_target(generator.uniform(-0.008, 0.008, 2))
-        expert = SequenceExpert(arm, arm.scene.random_arm_position(generator))
+        expert = SequenceExpert(arm, self._final_position(generator))
         if self._driver:
             self._driver.begin(arm, goal)
         steps: Steps = []
@@ -104,6 +105,14 @@ class Recorder:
         if not (expert.done and arm.success()):
             return None
         return Episode.from_steps(steps, np.stack([step["target"] for step in steps]), arm.environment, milestones)
+
+    def _final_position(self, generator: np.random.Generator) -> np.ndarray:
+        """(3,) m: anywhere in the air, or where the arm starts; with a driver, where the goal's picture shows it, as that is where a driver
+        waits that takes itself to be done."""
+        somewhere, home = self._arm.scene.random_arm_position(generator), generator.random() < self._disturbances.home
+        if self._driver:
+            return self._arm.goal_pinch_position
+        return self._arm.pinch_position if home else somewhere
 
     def _run(self, expert: SequenceExpert, generator: np.random.Generator, steps: Steps) -> list[int]:
         """Appends the expert's steps to `steps`; returns the milestones."""
@@ -189,7 +198,8 @@ class _Course:
             self._completed = expert.completed
             self._disturber = _Disturber(self._generator, self._rates.later())
             if self._generator.random() < self._rates.pause:
-                self._pause, self._pause_steps = arm.scene.random_arm_position(self._generator), 0
+                somewhere, home = arm.scene.random_arm_position(self._generator), self._generator.random() < self._rates.home
+                self._pause, self._pause_steps = expert.final_position if home else somewhere, 0
                 return expert.flight(self._pause), 0.0, True
             self.milestones.append(step)
         return action

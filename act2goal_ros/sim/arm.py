@@ -68,6 +68,7 @@ class SimulatedArm:
         self._renderers: dict[str, mujoco.Renderer] = {}
         self._steps = 0
         self._goal_places: dict[str, tuple[float, float]] = {}
+        self._goal_pinch = np.zeros(3)
         self._scene = self._scene_for(self.environment)
 
     @property
@@ -124,7 +125,7 @@ class SimulatedArm:
         self.data.qpos[:], self.data.qvel[:] = self._scene.goal_qpos, 0.0
         with self._scene.goal_look():
             mujoco.mj_forward(self.model, self.data)
-            picture, self._goal_places = self.render(), self._seen_things()
+            picture, self._goal_places, self._goal_pinch = self.render(), self._seen_things(), self.pinch_position
         mujoco.mj_copyData(self.data, self.model, saved)
         return picture
 
@@ -197,6 +198,11 @@ class SimulatedArm:
     def pinch_position(self) -> np.ndarray:
         """(3,) m, between the fingertips."""
         return self.data.site_xpos[self._scene.pinch_site].copy()
+
+    @property
+    def goal_pinch_position(self) -> np.ndarray:
+        """(3,) m, between the fingertips in the goal's picture."""
+        return self._goal_pinch.copy()
 
     @property
     def gripper_yaw(self) -> float:

@@ -69,6 +69,11 @@ class SequenceExpert:
         return arm.scene.inverse_kinematics(way, arm.gripper_yaw, arm.joint_positions)
 
     @property
+    def final_position(self) -> np.ndarray:
+        """(3,) m, where the gripper rests in the end."""
+        return self._final
+
+    @property
     def job(self) -> Job | None:
         """The present one; the last one once all are done."""
         return self._job
