@@ -265,7 +265,7 @@ def test_with_a_driver_the_arm_ends_where_the_goal_s_picture_shows_it(arm):
             return self.expert.act()
 
     arm.reset("cube-single-random", 3)
-    episode = Recorder(arm, CLEAN, driver=Capable(), driven=0.5).record(3)
+    episode = Recorder(arm, CLEAN, driver=Capable(), driven=5.0).record(3)
     assert episode is not None
     assert np.linalg.norm(_tool(arm, episode.joints[-1]) - arm.goal_pinch_position) < 0.015
 
