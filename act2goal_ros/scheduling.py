@@ -2,6 +2,9 @@
 
 Niceness and affinity are a thread's own and pass on to the threads it starts; here every thread of the process gets them.
 SCHED_FIFO is for the calling thread alone, and is not passed on: networks and recordings must never hold a core for good.
+
+Where the kernel groups by session (sched_autogroup, the default of desktop kernels: a terminal or service is one), niceness counts
+only against processes of the same session, and all sessions get as much as each other. A session has a niceness of its own for that.
 """
 
 from __future__ import annotations
@@ -9,16 +12,21 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import resource
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 NICEST = 19
+AUTOGROUP = Path("/proc/self/autogroup")
+AGAIN = 0.12  # s; a session's niceness may be changed ten times a second
 _STARTED_NICE = os.getpriority(os.PRIO_PROCESS, 0)
 _STARTED_CPUS = frozenset(os.sched_getaffinity(0))
 
 
 def renice(extra: int) -> str:
-    """Makes all threads nicer by `extra` than the process began (negative: less nice), 19 at most.
+    """Makes all threads nicer by `extra` than the process began (negative: less nice, and the session with it), 19 at most.
 
     Returns '' or why it was not possible and what to do.
     """
@@ -28,7 +36,33 @@ def renice(extra: int) -> str:
     except PermissionError:
         now = os.getpriority(os.PRIO_PROCESS, 0)
         return f"nice {extra} is not permitted, niceness stays {now}: {_remedy(f'nice {wanted}')}"
-    return ""
+    return _raise_session(extra) if extra < 0 else ""
+
+
+def session_nice() -> int | None:
+    """The niceness of this process's session against others; None where the kernel does not group by session."""
+    try:
+        found = re.search(r"nice (-?\d+)", AUTOGROUP.read_text())
+    except OSError:
+        return None
+    return int(found[1]) if found else None
+
+
+def _raise_session(nice: int) -> str:
+    """Makes the session no nicer than that, for as long as it lives. Returns '' or why it was not possible."""
+    for wait in (0.0, AGAIN, 2 * AGAIN):
+        time.sleep(wait)
+        now = session_nice()
+        if now is None or now <= nice:
+            return ""
+        try:
+            AUTOGROUP.write_text(str(nice))
+            return ""
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            return f"other sessions get as much of the CPUs as this one (sched_autogroup, its niceness stays {now}: {error.strerror})"
+    return f"other sessions get as much of the CPUs as this one (sched_autogroup, its niceness stays {session_nice()})"
 
 
 def pin(cpus: Sequence[int]) -> str:
@@ -80,8 +114,10 @@ def release_garbage() -> None:
 
 
 def summary() -> str:
-    """The calling thread's scheduling as the system says, e.g. 'nice 5' or 'nice 0, SCHED_FIFO 20, cpus 1'."""
+    """The calling thread's scheduling as the system says, e.g. 'nice 5' or 'nice -10, session -10, SCHED_FIFO 20, cpus 1'."""
     parts = [f"nice {os.getpriority(os.PRIO_PROCESS, 0)}"]
+    if session := session_nice():
+        parts.append(f"session {session}")
     if is_realtime():
         parts.append(f"SCHED_FIFO {os.sched_getparam(0).sched_priority}")
     if (cpus := os.sched_getaffinity(0)) != _STARTED_CPUS:

@@ -108,10 +108,12 @@ class Counts:
 
 
 @contextmanager
-def beside(command: list[str], variables: dict[str, str], nice: int = 0) -> Iterator[None]:
-    """Runs another process meanwhile; RuntimeError when it ended by itself."""
+def beside(command: list[str], variables: dict[str, str], nice: int = 0, apart: bool = False) -> Iterator[None]:
+    """Runs another process meanwhile, `apart`: in a session of its own, as in another terminal; RuntimeError when it ended by itself."""
     log = (ROOT / ".cache" / "benchmark.log").open("ab")
-    process = subprocess.Popen(command, env=os.environ | variables, cwd=ROOT, stdout=log, stderr=log, preexec_fn=lambda: os.nice(nice))
+    process = subprocess.Popen(
+        command, env=os.environ | variables, cwd=ROOT, stdout=log, stderr=log, preexec_fn=lambda: os.nice(nice), start_new_session=apart
+    )
     try:
         yield
         if process.poll() is not None:
@@ -152,14 +154,14 @@ def measure(minutes: float, training: str, threads: int, parameters: dict[str, i
         command = shlex.split(training) if training not in ("numpy", "none") else [sys.executable, __file__, "--train"]
         with served(f"params:={file}") as (_, client):
             blas = {name: str(threads) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
-            load = beside(command, blas, NICEST) if training != "none" else nullcontext()
+            load = beside(command, blas, NICEST, apart=True) if training != "none" else nullcontext()
             with beside(bare, graph.environment(graph.Settings.parse({}))), load:
                 work(client, 1.0)  # one episode, so that all runs
                 counts = Counts(client)
                 with timed(client) as figures:
                     work(client, 60.0 * minutes)
     wanted = ("tick_hz", "imagination_hz", "camera_to_command_ms", "real_time_factor")
-    conditions = {"minutes": minutes, "training": f"{training}, {threads} threads, nice {NICEST}", "hardware": hardware()}
+    conditions = {"minutes": minutes, "training": f"{training}, {threads} threads, nice {NICEST}, a session of its own", "hardware": hardware()}
     return counts.result() | conditions | {name: figures.get(name) for name in wanted}
 
 

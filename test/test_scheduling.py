@@ -53,6 +53,41 @@ def test_a_refused_niceness_is_explained(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "'<user> - nice -8'" in why and "CAP_SYS_NICE" in why and "--cap-add=SYS_NICE" in why
 
 
+def test_a_session_is_raised_with_its_process_and_never_lowered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "setpriority", lambda *_: None)
+    monkeypatch.setattr(scheduling, "AUTOGROUP", tmp_path / "autogroup")
+    assert scheduling.renice(-10) == "" and scheduling.session_nice() is None, "a kernel without"
+    for held, extra, left in ((0, -10, "-10"), (-15, -10, "/autogroup-7 nice -15"), (0, 5, "/autogroup-7 nice 0")):
+        scheduling.AUTOGROUP.write_text(f"/autogroup-7 nice {held}")
+        assert scheduling.renice(extra) == ""
+        assert scheduling.AUTOGROUP.read_text() == left
+
+
+@pytest.mark.parametrize(("errors", "said"), [([11, 11], ""), ([11] * 3, "niceness stays 0"), ([1], "Operation not permitted")])
+def test_a_session_that_is_not_raised_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, errors: list[int], said: str) -> None:
+    usual, left = Path.write_text, list(errors)
+
+    def write(self: Path, text: str) -> int:
+        if left:
+            number = left.pop(0)
+            raise OSError(number, os.strerror(number))
+        return usual(self, f"/autogroup-7 nice {text}\n")
+
+    (path := tmp_path / "autogroup").write_text("/autogroup-7 nice 0\n")
+    monkeypatch.setattr(os, "setpriority", lambda *_: None)
+    monkeypatch.setattr(scheduling, "AUTOGROUP", path)
+    monkeypatch.setattr(scheduling, "AGAIN", 0.0)
+    monkeypatch.setattr(Path, "write_text", write)
+    assert said in (why := scheduling.renice(-10)) and bool(why) == bool(said)
+    assert (scheduling.session_nice() == -10) == (not said)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or scheduling.session_nice() is None, reason="needs the right to raise a session, and sessions")
+def test_a_real_session_is_raised() -> None:
+    found = run("os.setsid(); print(json.dumps([scheduling.renice(-3), scheduling.session_nice(), scheduling.summary()]))")
+    assert found[:2] == ["", -3] and "session -3" in found[2]
+
+
 @pytest.mark.parametrize(
     ("limit", "why"),
     [(10, "the limit is 10"), (99, "its control group has no real-time share"), (-1, "its control group has no real-time share")],
