@@ -161,7 +161,8 @@ def measure(minutes: float, training: str, threads: int, parameters: dict[str, i
                 with timed(client) as figures:
                     work(client, 60.0 * minutes)
     wanted = ("tick_hz", "imagination_hz", "camera_to_command_ms", "real_time_factor")
-    conditions = {"minutes": minutes, "training": f"{training}, {threads} threads, nice {NICEST}, a session of its own", "hardware": hardware()}
+    beside_it = f"{training}, {threads} threads, nice {NICEST}, a session of its own"
+    conditions = {"minutes": minutes, "training": beside_it, "hardware": hardware()}
     return counts.result() | conditions | {name: figures.get(name) for name in wanted}
 
 

@@ -133,7 +133,7 @@ def param(
 
 def niceness(default: int) -> Any:
     """The field `nice` of a schema, for a node that gives way to others."""
-    text = "added to the niceness the process begins with; less than 0 where the system permits it"
+    text = "added to the niceness the process begins with; less than 0, with its session, where the system permits it"
     return param(default, "", text, low=-20, high=19)
 
 
