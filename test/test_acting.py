@@ -25,7 +25,7 @@ from act2goal_ros.learning.recipe import weights  # noqa: E402
 from act2goal_ros.learning.schedule import Schedule  # noqa: E402
 from act2goal_ros.learning.system import LONGEST, System, misjudged, noisy_actions  # noqa: E402
 from act2goal_ros.model.config import PRESETS, ModelConfig  # noqa: E402
-from act2goal_ros.model.expert import POINTS, LiveTokens  # noqa: E402
+from act2goal_ros.model.live import POINTS, LiveTokens  # noqa: E402
 from act2goal_ros.serving.policy import Proprio  # noqa: E402
 
 

@@ -22,7 +22,8 @@ from act2goal_ros.learning.keypoints import KeypointReaders, choice_loss, live_l
 from act2goal_ros.learning.pictures import marked  # noqa: E402
 from act2goal_ros.learning.schedule import Schedule  # noqa: E402
 from act2goal_ros.learning.system import System  # noqa: E402
-from act2goal_ros.model.expert import ActionExpert, LiveEncoder, LiveTokens  # noqa: E402
+from act2goal_ros.model.expert import ActionExpert  # noqa: E402
+from act2goal_ros.model.live import LiveEncoder, LiveTokens  # noqa: E402
 from act2goal_ros.model.reader import PlanReader  # noqa: E402
 from act2goal_ros.model.spotter import Spotter  # noqa: E402
 

@@ -22,7 +22,7 @@ from act2goal_ros.learning.pictures import chunks
 from act2goal_ros.learning.schedule import Schedule, seeded
 from act2goal_ros.learning.system import PLACE, TIME_UNKNOWN, System, action_error, labelled_error, misjudged, noisy_actions
 from act2goal_ros.model.config import ModelConfig
-from act2goal_ros.model.expert import POINTS, LiveTokens
+from act2goal_ros.model.live import POINTS, LiveTokens
 from act2goal_ros.serving.policy import Proprio
 
 NAME = "acting"

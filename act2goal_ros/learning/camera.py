@@ -10,7 +10,7 @@ from act2goal_ros.learning.dataset import Episode
 from act2goal_ros.learning.keypoints import which_is_handled
 from act2goal_ros.learning.localiser import Projection
 from act2goal_ros.learning.system import PLACE, System
-from act2goal_ros.model.expert import believed_shift
+from act2goal_ros.model.live import believed_shift
 from act2goal_ros.model.spotter import TABLE
 
 FEWEST_PICTURES = 100  # with the tool labelled, to fit the camera to

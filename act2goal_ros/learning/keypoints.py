@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from act2goal_ros.model.config import ModelConfig
-from act2goal_ros.model.expert import LiveTokens
+from act2goal_ros.model.live import LiveTokens
 from act2goal_ros.model.reader import PlanReader
 
 SPREAD = 0.6  # standard deviation of a label, in places

@@ -16,7 +16,7 @@ from act2goal_ros.learning.pictures import marked
 from act2goal_ros.learning.schedule import Schedule, seeded
 from act2goal_ros.learning.system import PLACE
 from act2goal_ros.model.config import ModelConfig
-from act2goal_ros.model.expert import LiveEncoder
+from act2goal_ros.model.live import LiveEncoder
 
 NAME = "looking"
 HELD_OUT_SEED, HELD_OUT_PICTURES, SHOWN = 1, 256, 8

@@ -12,7 +12,8 @@ from act2goal_ros.learning.checkpoint import load as load  # which callers take 
 from act2goal_ros.learning.keypoints import KeypointReaders, choice_loss, live_loss, which_is_handled
 from act2goal_ros.model.autoencoder import Autoencoder
 from act2goal_ros.model.config import ModelConfig
-from act2goal_ros.model.expert import POINTS, ActionExpert, Context, LiveTokens
+from act2goal_ros.model.expert import ActionExpert, Context
+from act2goal_ros.model.live import POINTS, LiveTokens
 from act2goal_ros.model.world_model import TemporalDistance, WorldModel
 
 PURE_NOISE = 0.75  # share of plans made in one pass from pure noise, as at run time

@@ -1,11 +1,13 @@
 """Layers shared by world model and action expert."""
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+SMALL_START = 0.1  # of weights of what the part `acting` has no input for: so that its coming changes little
 LONG = 512  # keys, from which on the matrix of all queries and keys is not made
 
 
@@ -104,3 +106,9 @@ class ResidualConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
+
+
+def start_small(layer: nn.Module, inputs: slice | None = None) -> None:
+    """Makes a layer's weights, or those of some of its inputs, small."""
+    with torch.no_grad():
+        cast(nn.Linear, layer).weight[:, inputs or slice(None)] *= SMALL_START
