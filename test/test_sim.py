@@ -109,7 +109,7 @@ def lengths(flags: np.ndarray) -> np.ndarray:
 def test_the_expert_makes_up_for_what_a_driver_did(arm: SimulatedArm) -> None:
     driver = _Wanderer()
     clean = Disturbances(kick=0, miss=0, drop=0, misplace=0, sloppy=0, placed=0)
-    episode = Recorder(arm, clean, driver=driver, driven=2.0).record(0)
+    episode = Recorder(arm, clean, driver=driver, driven=2.0).record(3)
     assert episode is not None and len(driver.goals) == 1
     driven = np.flatnonzero(episode.disturbed) - 1  # a step's command is that of the step before
     assert len(driven) == len(driver.pictures), "the driver's steps are not learnt, the expert's are"
