@@ -11,8 +11,9 @@ def test_wilson_against_published_values() -> None:
 
 
 def test_wilson_at_the_ends() -> None:
-    assert wilson(0, 10)[0] == 0.0
-    assert wilson(10, 10)[1] == pytest.approx(1.0)
+    for episodes in range(1, 400):
+        assert wilson(0, episodes)[0] == 0.0 and wilson(episodes, episodes)[1] == 1.0
+        assert 0.0 < wilson(1, episodes)[0] < 1.0 / episodes
     with pytest.raises(ValueError, match="3 successes of 0"):
         wilson(3, 0)
 

@@ -17,7 +17,8 @@ def wilson(successes: int, episodes: int) -> tuple[float, float]:
     p, n = successes / episodes, episodes
     centre = (p + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 * np.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n)) / (1 + Z95**2 / n)
-    return float(max(centre - half, 0.0)), float(min(centre + half, 1.0))
+    low, high = (0.0 if successes == 0 else centre - half), (1.0 if successes == n else centre + half)  # exact: rounding may fall short
+    return float(low), float(high)
 
 
 def over_clusters(rates: Sequence[float]) -> tuple[float, float]:
