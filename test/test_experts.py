@@ -19,8 +19,8 @@ from act2goal_ros.sim.experts.motion import (  # noqa: E402
     SetPoints,
     clear_way,
     finger_room,
-    nearest_symmetric,
     roomy,
+    symmetric_heading,
     turns_left,
     wrap,
 )
@@ -131,14 +131,25 @@ def test_fingers_keep_clear_of_a_neighbour():
 
 
 def test_a_gripper_turns_back_before_its_joint_ends():
-    assert nearest_symmetric(0.0, 1.0, np.pi) == pytest.approx(1.0)
-    assert nearest_symmetric(0.0, 1.0, np.pi, turns_left(0.5 - WRIST)) == pytest.approx(1.0 - np.pi)
+    assert symmetric_heading(0.0, 1.0) == pytest.approx(1.0)
+    assert symmetric_heading(0.0, 1.0, turns_left(0.5 - WRIST)) == pytest.approx(1.0 - np.pi)
     neighbour = np.array([[0.4 - 0.024, 0.06 - 0.024, 0.4 + 0.024, 0.06 + 0.024, 0.04]])
     cube = np.array([0.4, 0.0, 0.02])
     for wrist in (0.2 - WRIST, WRIST - 0.2, -WRIST - 0.5):
         turn = roomy(0.2, cube, neighbour, turns_left(wrist)) - 0.2
         assert abs(wrist - turn) <= max(WRIST, abs(wrist)), wrist
         assert finger_room(cube, 0.2 + turn, neighbour) > 0.004
+
+
+def test_a_quarter_turn_goes_one_way_round():
+    for off in (-0.1, 0.0, 0.1):
+        assert symmetric_heading(off, np.pi / 2) == pytest.approx(np.pi / 2), "and a little less or more as well"
+        assert symmetric_heading(np.pi / 2 + off, 0.0) == pytest.approx(np.pi)
+    assert symmetric_heading(0.3, 0.0) == pytest.approx(0.0), "small turns are the small ones"
+    yaw = 0.1 - np.pi / 2
+    while abs(turn := symmetric_heading(yaw, 0.0, turns_left(1.0 - WRIST + yaw)) - yaw) > 0.01:  # there is too little left
+        assert turn < 0
+        yaw += 0.1 * turn
 
 
 # -- whole tasks -----------------------------------------------------------------------------------------------

@@ -4,13 +4,13 @@ import numpy as np
 
 from act2goal_ros.sim.arm import SimulatedArm
 from act2goal_ros.sim.experts.base import ObjectExpert
-from act2goal_ros.sim.experts.motion import clear_way, nearest_symmetric, wrap
+from act2goal_ros.sim.experts.motion import clear_way, symmetric_heading, wrap
 from act2goal_ros.sim.furniture import WAYS, FurnitureScene
 
 HEADINGS = {"drawer": 0.0, "window": np.pi / 2}  # rad: the fingers stand on both sides of the handle along its way
 HOVER = 0.06  # m above the handle
-ALIGNED, TURNED = 0.015, 0.1  # m and rad, how well the open gripper must stand above the handle before it descends
-BESIDE, PLAY = 0.015, 0.06  # m that the pinch point may be off the handle, across its way and along it
+ALIGNED, TURNED = 0.018, 0.1  # m along its way and rad, how well the open gripper must stand above the handle before it descends
+BESIDE, PLAY = 0.03, 0.06  # m that the pinch point may be off the handle, across its way (it is 10 cm wide) and along it
 THERE = 0.008  # m
 AHEAD, BEYOND = 0.08, 0.015  # m: how far ahead the gripper is sent, and beyond the end, because fingers have play
 AWAY = 0.03  # m above the handle
@@ -37,7 +37,7 @@ class SlideExpert(ObjectExpert):
         pinch, yaw, way = self._arm.pinch_position, self._arm.gripper_yaw, WAYS[self._name]
         handle = self.handled + self.object_error[:3]
         to_go = self._position - self._scene.slide(self._name) + float(way @ self.target_error[:3])
-        heading = nearest_symmetric(yaw, HEADINGS[self._name], np.pi, self._turns_left())
+        heading = symmetric_heading(yaw, HEADINGS[self._name], self._turns_left())
         off = pinch - handle
         along = float(way @ off)
         across = float(np.linalg.norm(off[:2] - along * way[:2]))
@@ -48,7 +48,7 @@ class SlideExpert(ObjectExpert):
             self.phase = "push"
             ahead = float(np.clip(to_go + np.sign(to_go) * BEYOND, -AHEAD, AHEAD))
             return pinch + ahead * way - (off - along * way), heading, 0.0
-        if np.linalg.norm(off[:2]) < ALIGNED and abs(wrap(heading - yaw)) < TURNED:
+        if across < BESIDE and abs(along) < ALIGNED and abs(wrap(heading - yaw)) < TURNED:
             self.phase = "descend"
             return clear_way(pinch, handle, handle, self._scene.obstacles()), heading, 0.0
         self.phase = "approach"
