@@ -23,7 +23,7 @@ from act2goal_ros.model.config import ConfigError, ModelConfig  # noqa: E402
 from act2goal_ros.model.kinematics import ForwardKinematics  # noqa: E402
 from act2goal_ros.serving.backends import make_runner  # noqa: E402
 from act2goal_ros.serving.bundle import ModelBundle, ModelError  # noqa: E402
-from act2goal_ros.serving.export import export  # noqa: E402
+from act2goal_ros.serving.export import _shaken, _unsteadiness, export  # noqa: E402
 from act2goal_ros.serving.policy import Proprio  # noqa: E402
 
 SMALL = ModelConfig(world_width=48, world_heads=4, expert_width=32, blocks=2, live_width=8, autoencoder_width=8)
@@ -433,3 +433,20 @@ def test_a_robot_has_arrived_once_it_stays_put() -> None:
     assert arrival(replace(made, joints=joints)) == 0
     joints[:55, 0] = 1.0
     assert arrival(replace(made, joints=joints)) == 60 - HOLD_STEPS
+
+
+def test_what_backends_are_checked_with_is_far_from_decisions() -> None:
+    """Near an edge a float16 backend that is right would be refused."""
+
+    class Decides(torch.nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (super().forward(x).sum(-1) > 0).float()
+
+    torch.manual_seed(0)
+    module = Decides(4, 1, bias=False)
+    module.weight.data.fill_(1.0)
+    near, far = (torch.tensor([[1.0, 1.0, -1.0, rest]]) for rest in (-1.0001, 2.0))
+    shaken = [_shaken(module) for _ in range(8)]
+    assert _unsteadiness(module, shaken, (near,)) == 1.0
+    assert _unsteadiness(module, shaken, (far,)) == 0.0
+    assert all(not torch.equal(other.weight, module.weight) for other in shaken)
