@@ -23,14 +23,17 @@ from graph_client import GraphClient, Reference
 from results import ROOT
 from tqdm import tqdm
 
+from act2goal_ros import paths
 from act2goal_ros.cli.eval import FIRST_SEED, TASKS
 from act2goal_ros.control.jerkpath import stop
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.learning.statistics import paired_difference, summary
+from act2goal_ros.serving.bundle import ModelBundle
 
 BRAKING_BY, STOPPED_BY, LONGEST_GAP, STILL = 0.1, 0.9, 0.06, 1e-3  # s after a kill; s; rad/s
 KILL_PERIOD = 15.0  # s; the launcher gives up on a node that ends 5 times within 60 s
 DURATION = 10.0  # s: OGBench's 200 steps of 0.05 s
+MODEL = "act2goal-tiny"
 KEYS = (
     "graph", "loop", "plan_of_another_episode", "plan_shuffled", "plan_masked", "no_plan", "graph_minus_loop", "tick_hz",
     "missed_tick_fraction", "imagination_hz", "camera_to_command_ms", "real_time_factor", "start_to_motion_s", "install_s", "memory_gb",
@@ -184,19 +187,20 @@ def start_to_motion() -> float:
 def main(part: str, episodes: int, variant: str, chunk_every: int, seconds: float, install_log: Path | None) -> None:
     """Measure one part of the bring-up and merge it into docs/results/bringup.json."""
     command = results.command(part if part != "plan" else variant)
-    rows_folder = ROOT / "outputs" / "bringup"
+    rows_folder, model = ROOT / "outputs" / "bringup", ModelBundle.load(paths.model(MODEL)).hash[:12]
+    graph_rows = rows_folder / f"graph-{model}.jsonl"  # of other weights are other rows
     if part == "graph":
         with served() as (process, client):
             with timed(client) as figures:
-                rows = run_episodes(client, episodes, rows_folder / "graph.jsonl")
-            results.write("bringup", KEYS, {"graph": summary(rows), "memory_gb": memory_gb(process), **figures, **command})
+                rows = run_episodes(client, episodes, graph_rows)
+            found = summary(rows) | {"model": model}
+            results.write("bringup", KEYS, {"graph": found, "memory_gb": memory_gb(process), **figures, **command})
     elif part in ("loop", "plan"):
         name, value = ("loop", "normal") if part == "loop" else (variant, VARIANTS[variant])
         output = rows_folder / f"{name}.json"
         subprocess.run([sys.executable, "-m", "act2goal_ros.cli.main", "eval", "--episodes", str(episodes), "--variant", value,
                         "--chunk-every", str(chunk_every), "--output", str(output)], check=True, cwd=ROOT)
         values = {name: json.loads(output.read_text())["summary"], **command}
-        graph_rows = rows_folder / "graph.jsonl"
         if part == "loop" and graph_rows.exists():
             values["graph_minus_loop"] = compare(graph_rows, output)
         results.write("bringup", KEYS, values)

@@ -18,7 +18,7 @@ SUCCESS_ROWS = {
     "no_plan": "no plan at all (loop)",
 }
 TASKS = [f"cube-single-{i}" for i in range(1, 6)]
-WEIGHTS_OF = "2026-11-26"
+WEIGHTS_OF = "2026-11-27"
 
 
 def percent(value: float | None) -> str:
@@ -159,7 +159,7 @@ def page() -> str:
     """docs/benchmarks.md."""
     result, other = load("bringup"), load("realtime")
     head = "# Benchmarks\n\nMade by `python benchmarks/report.py` from docs/results/. A figure that was not measured says so. "
-    head += f"The shipped weights are of {WEIGHTS_OF}, evening; parts run earlier (dates below) are of former ones: until 2026-11-25 of "
+    head += f"The shipped weights are of {WEIGHTS_OF}; parts run earlier (dates below) are of former ones: until 2026-11-25 of "
     head += "single cubes and six flow steps. Timings do not depend on weights, but on flow steps.\n\n"
     return head + bringup(result) + realtime(other) + lerobot(other.get("lerobot") or {})
 

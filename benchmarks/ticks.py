@@ -22,7 +22,7 @@ import yaml
 from act2goal_msgs.msg import ControlStatus, NodeStatus
 from bringup import served, timed, work
 from graph_client import GraphClient
-from results import ROOT, hardware
+from results import ROOT, command, hardware, merge
 from std_msgs.msg import Float64
 from trajectory_msgs.msg import JointTrajectory
 
@@ -151,10 +151,10 @@ def measure(minutes: float, training: str, threads: int, parameters: dict[str, i
         file.write_text(yaml.safe_dump({"/**/policy": {"ros__parameters": parameters}}))
         bare = [sys.executable, str(ROOT / "benchmarks" / "bare_timer.py"), "--ros-args", "-r", "__ns:=/bare", "-p", "autostart:=true"]
         bare += [part for name, value in parameters.items() for part in ("-p", f"{name}:={value}")]
-        command = shlex.split(training) if training not in ("numpy", "none") else [sys.executable, __file__, "--train"]
+        load_command = shlex.split(training) if training not in ("numpy", "none") else [sys.executable, __file__, "--train"]
         with served(f"params:={file}") as (_, client):
             blas = {name: str(threads) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
-            load = beside(command, blas, NICEST, apart=True) if training != "none" else nullcontext()
+            load = beside(load_command, blas, NICEST, apart=True) if training != "none" else nullcontext()
             with beside(bare, graph.environment(graph.Settings.parse({}))), load:
                 work(client, 1.0)  # one episode, so that all runs
                 counts = Counts(client)
@@ -173,10 +173,12 @@ def measure(minutes: float, training: str, threads: int, parameters: dict[str, i
 @click.option("--nice", type=int, help="Of policy and bare timer; the policy's default if not given.")
 @click.option("--realtime-priority", type=int, help="Likewise.")
 @click.option("--output", type=click.Path(path_type=Path), help="JSON file for the result.")
+@click.option("--publish", is_flag=True, help="Merge it into docs/results/realtime.json.")
 @click.option("--train", "is_training", is_flag=True, hidden=True)
 def main(
-    minutes: float, training: str, threads: int, nice: int | None, realtime_priority: int | None, output: Path | None, is_training: bool
-) -> None:
+    minutes: float, training: str, threads: int, nice: int | None, realtime_priority: int | None, output: Path | None, publish: bool,
+    is_training: bool,
+) -> None:  # fmt: skip
     """Count the ticks that policy and bare timer miss."""
     if is_training:
         train(threads)
@@ -184,6 +186,9 @@ def main(
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(json.dumps(result, indent=2) + "\n")
+    if publish:
+        found = {name: result[name] for name in ("missed_tick_fraction_50hz", "bare_timer_fraction")}
+        merge("realtime", found | {"ticks": result} | command("ticks"))
     click.echo(json.dumps(result, indent=2))
 
 
