@@ -58,11 +58,11 @@ def _raise_session(nice: int) -> str:
         try:
             AUTOGROUP.write_text(str(nice))
             return ""
-        except BlockingIOError:
-            continue
         except OSError as error:
-            return f"other sessions get as much of the CPUs as this one (sched_autogroup, its niceness stays {now}: {error.strerror})"
-    return f"other sessions get as much of the CPUs as this one (sched_autogroup, its niceness stays {session_nice()})"
+            why = error.strerror
+            if not isinstance(error, BlockingIOError):
+                break
+    return f"other sessions get as much of the CPUs as this one (sched_autogroup, its niceness stays {now}: {why})"
 
 
 def pin(cpus: Sequence[int]) -> str:

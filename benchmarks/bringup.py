@@ -187,12 +187,12 @@ def start_to_motion() -> float:
 def main(part: str, episodes: int, variant: str, chunk_every: int, seconds: float, install_log: Path | None) -> None:
     """Measure one part of the bring-up and merge it into docs/results/bringup.json."""
     command = results.command(part if part != "plan" else variant)
-    rows_folder, model = ROOT / "outputs" / "bringup", ModelBundle.load(paths.model(MODEL)).hash[:12]
-    graph_rows = rows_folder / f"graph-{model}.jsonl"  # of other weights are other rows
+    rows_folder = ROOT / "outputs" / "bringup"
     if part == "graph":
+        model = model_hash()
         with served() as (process, client):
             with timed(client) as figures:
-                rows = run_episodes(client, episodes, graph_rows)
+                rows = run_episodes(client, episodes, graph_log(rows_folder, model))
             found = summary(rows) | {"model": model}
             results.write("bringup", KEYS, {"graph": found, "memory_gb": memory_gb(process), **figures, **command})
     elif part in ("loop", "plan"):
@@ -201,7 +201,7 @@ def main(part: str, episodes: int, variant: str, chunk_every: int, seconds: floa
         subprocess.run([sys.executable, "-m", "act2goal_ros.cli.main", "eval", "--episodes", str(episodes), "--variant", value,
                         "--chunk-every", str(chunk_every), "--output", str(output)], check=True, cwd=ROOT)
         values = {name: json.loads(output.read_text())["summary"], **command}
-        if part == "loop" and graph_rows.exists():
+        if part == "loop" and (graph_rows := graph_log(rows_folder, model_hash())).exists():
             values["graph_minus_loop"] = compare(graph_rows, output)
         results.write("bringup", KEYS, values)
     elif part == "timing":
@@ -218,6 +218,16 @@ def main(part: str, episodes: int, variant: str, chunk_every: int, seconds: floa
     elif install_log is not None:
         installed = [line for line in install_log.read_text().splitlines() if "installed in" in line]
         results.write("bringup", KEYS, {"install_s": float(installed[-1].split("installed in")[1].split("s")[0]), **command})
+
+
+def model_hash() -> str:
+    """Of the weights that are measured."""
+    return ModelBundle.load(paths.model(MODEL)).hash[:12]
+
+
+def graph_log(folder: Path, model: str) -> Path:
+    """Where rows through the graph are kept; those of other weights are in other files."""
+    return folder / f"graph-{model}.jsonl"
 
 
 def compare(graph_rows: Path, loop_output: Path) -> dict[str, float]:

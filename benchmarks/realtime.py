@@ -12,7 +12,7 @@ from typing import Any
 import click
 import numpy as np
 import results
-from bringup import DURATION, served
+from bringup import DURATION, MODEL, served
 from graph_client import GraphClient
 from speed import spread, tick
 from tqdm import tqdm
@@ -23,7 +23,6 @@ KEYS = (
     "tick_ms", "graph_overhead_ms", "missed_tick_fraction_50hz", "idle_ticks", "lerobot", "delay_sweep", "success_lost_at_200ms",
     "hot_swap_missed_ticks", "gpu",
 )  # fmt: skip
-MODEL = "act2goal-tiny"
 SWAP_PERIOD = 0.5  # s
 
 

@@ -181,8 +181,7 @@ def test_a_cube_near_the_base_is_met_from_above_and_let_go_where_it_belongs(arm)
         target, gripper = expert.act()
         if expert.phase == "release" and not let_go:
             let_go = [np.linalg.norm(arm.object_positions - arm.target_positions), np.abs(arm.joint_velocities).max()]
-        for point in points.advance(target):
-            arm.step(point, gripper)
+        _follow(arm, points, target, gripper)
     assert expert.done and arm.at_rest_and_released()
     assert let_go[0] < CENTRED + 0.006 or let_go[1] < SLOW  # 6 mm: it may hang lower than its target
 
@@ -194,9 +193,7 @@ def test_a_cube_on_its_side_is_still_grasped(arm):
     expert = SequenceExpert(arm, np.array([0.425, 0.0, 0.28]))
     points = SetPoints(arm.joint_positions, ExpertLimits())
     while not expert.done and arm.time < 8.0:
-        target, gripper = expert.act()
-        for point in points.advance(target):
-            arm.step(point, gripper)
+        _follow(arm, points, *expert.act())
     assert expert.done and arm.success()
 
 
@@ -207,9 +204,7 @@ def test_the_gripper_keeps_its_yaw_however_the_cube_lies():
     expert, start = SequenceExpert(arm, np.array([0.425, 0.0, 0.28])), arm.gripper_yaw
     points, turned = SetPoints(arm.joint_positions, ExpertLimits()), []
     while not expert.done and arm.time < 10.0:
-        target, gripper = expert.act()
-        for point in points.advance(target):
-            arm.step(point, gripper)
+        _follow(arm, points, *expert.act())
         turned.append(abs(wrap(arm.gripper_yaw - start)))
     assert expert.done and arm.success()
     assert max(turned) < 0.2, "fingers that close turn the cube"

@@ -48,7 +48,7 @@ class Report:
         self._folder, self._name, self._by_steps, self._first = folder, name, schedule.steps is not None, step
         self._log = folder / f"{name}.csv"
         self._rows: list[str] = []
-        self._columns: str | None = None
+        self._has_begun = False
         self._events: Events | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self._try(lambda: self._forget(step))
@@ -63,9 +63,9 @@ class Report:
         """A step's losses, and its rate, gradient norm and the like."""
         shown = {"step": step} | {name: f"{value:.3f}" for name, value in losses.items()}
         self._bar.set_postfix(shown | ({"skipped": int(others["skipped"])} if others.get("skipped") else {}))
-        if self._columns is None:
-            self._columns = ",".join(["step", "seconds", *losses, *others])
-            self._try(lambda: self._begin(step))
+        if not self._has_begun:
+            self._has_begun = True
+            self._try(lambda: self._begin(step, ",".join(["step", "seconds", *losses, *others])))
         self._rows.append(",".join([str(step), f"{elapsed:.1f}", *(f"{value:.9g}" for value in [*losses.values(), *others.values()])]))
         self._try(self._write_rows)
         scalars = {f"loss/{name}": value for name, value in losses.items()} | {f"step/{name}": value for name, value in others.items()}
@@ -91,15 +91,15 @@ class Report:
         except OSError as error:
             self.say(f"{self._name}: the training goes on, but what it told was not written: {error}")
 
-    def _begin(self, step: int) -> None:
+    def _begin(self, step: int, columns: str) -> None:
         """Heads the log; one with other columns, as of a training with other losses, is kept as <name>-until-<step>.csv."""
         if self._log.exists():
             with self._log.open() as file:
-                same = file.readline().rstrip("\n") == self._columns
+                same = file.readline().rstrip("\n") == columns
             if same:
                 return
             self._log.rename(self._folder / f"{self._name}-until-{step}.csv")
-        self._rows.insert(0, self._columns or "")
+        self._rows.insert(0, columns)
 
     def _write_rows(self) -> None:
         """Appends the rows not yet written, all or none."""

@@ -30,7 +30,7 @@ CARRYING = ("lift", "transfer", "lower", "push")
 HOLD_STEPS = 16  # recorded at rest at the end, so that "arrived" is in the data
 PAUSE_STEPS, MISS_STEPS = 40, 80  # at most
 SLOPPY = 0.035  # m
-MOST_STEPS = {"cube-single": 400, "cube-double": 1000, "cube-triple": 2000, "scene": 1500}  # twice OGBench's limit
+LONGEST = 2  # times OGBench's limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ class Recorder:
     ) -> None:
         self._arm = arm
         self._disturbances = disturbances or Disturbances()
-        self._max_steps = max_steps or MOST_STEPS[arm.environment]
+        self._max_steps = max_steps or round(LONGEST * arm.episode_limit / STEP)
         self._driver, self._driven, self._randomised, self._pictures = driver, driven, randomised, pictures
 
     def record(self, seed: int) -> Episode | None:
@@ -109,10 +109,8 @@ class Recorder:
     def _final_position(self, generator: np.random.Generator) -> np.ndarray:
         """(3,) m: anywhere in the air, or where the arm starts; with a driver, where the goal's picture shows it, as that is where a driver
         waits that takes itself to be done."""
-        somewhere, home = self._arm.scene.random_arm_position(generator), generator.random() < self._disturbances.home
-        if self._driver:
-            return self._arm.goal_pinch_position
-        return self._arm.pinch_position if home else somewhere
+        drawn = _home_or_anywhere(self._arm, generator, self._arm.pinch_position, self._disturbances)
+        return self._arm.goal_pinch_position if self._driver else drawn
 
     def _run(self, expert: SequenceExpert, generator: np.random.Generator, steps: Steps) -> list[int]:
         """Appends the expert's steps to `steps`; returns the milestones."""
@@ -198,8 +196,8 @@ class _Course:
             self._completed = expert.completed
             self._disturber = _Disturber(self._generator, self._rates.later())
             if self._generator.random() < self._rates.pause:
-                somewhere, home = arm.scene.random_arm_position(self._generator), self._generator.random() < self._rates.home
-                self._pause, self._pause_steps = expert.final_position if home else somewhere, 0
+                self._pause = _home_or_anywhere(arm, self._generator, expert.final_position, self._rates)
+                self._pause_steps = 0
                 return expert.flight(self._pause), 0.0, True
             self.milestones.append(step)
         return action
@@ -336,6 +334,12 @@ def somewhat_wrong(keypoints: np.ndarray, generator: np.random.Generator, error:
     """Key points (K, 3), moved by as much as networks are wrong: `error`, of the picture's width, is a standard deviation."""
     keypoints[:, :2] += error * generator.standard_normal((len(keypoints), 2))
     return keypoints
+
+
+def _home_or_anywhere(arm: SimulatedArm, generator: np.random.Generator, home: np.ndarray, rates: Disturbances) -> np.ndarray:
+    """(3,) m: `home` as often as `rates` say, else anywhere in the air."""
+    anywhere = arm.scene.random_arm_position(generator)
+    return home if generator.random() < rates.home else anywhere
 
 
 def _error(generator: np.random.Generator, largest: float) -> np.ndarray:

@@ -196,12 +196,12 @@ def export(system: System, folder: Path, description: dict[str, Any], levels: bo
     samples = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        draws = [_networks(system, levels) for _ in range(DRAWS)]
+        draws, shaken = [_networks(system, levels) for _ in range(DRAWS)], [_shaken(system) for _ in range(3)]
         for name, (module, inputs, outputs, example) in draws[0].items():
             axes = {"latents": {0: "frames"}, "pictures": {0: "frames"}} if name == "decode" else None
             torch.onnx.export(module.eval(), example, str(folder / f"{name}.onnx"), input_names=list(inputs),
                               output_names=list(outputs), dynamic_axes=axes, opset_version=OPSET, dynamo=False)  # fmt: skip
-            unsteadiness = partial(_unsteadiness, module, [_shaken(module) for _ in range(3)])
+            unsteadiness = partial(_unsteadiness, module, [type(module)(other) for other in shaken])
             samples[name] = _sample(module, inputs, outputs, min((draw[name][3] for draw in draws), key=unsteadiness))
     reference.save(folder, samples)
     expected = reference.Reference(folder)
