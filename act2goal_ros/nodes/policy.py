@@ -17,7 +17,6 @@ from typing import Any
 
 from act2goal_msgs.msg import Chunk, ControlStatus, Goal, LiveLatent, Stop
 from control_msgs.msg import JointTrajectoryControllerState
-from rclpy.clock import Clock, ClockType
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Bool
 
@@ -40,6 +39,7 @@ from act2goal_ros.nodes.parameters import NodeParameters, niceness, param
 from act2goal_ros.nodes.peer import Peer
 from act2goal_ros.nodes.plans import PlanInlet
 from act2goal_ros.nodes.replacement import UNKNOWN, Replacement
+from act2goal_ros.nodes.restartable import RestartableTimer
 from act2goal_ros.serving import BACKENDS
 from act2goal_ros.serving.bundle import ModelBundle
 
@@ -121,14 +121,12 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         self._executive.inputs.stop_asked("controller", StopReason.CONTROLLER_LOST, UNKNOWN.format(robot.controller))
         self.own(Replacement(self, robot.controller, self._mode_known))
         self._supervisor = self.own(Peer(self, SUPERVISOR, self._supervisor_lost))
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = self.own(self.create_timer(1.0 / self.p.command_rate, self._tick, clock=steady))
-        self._timer.cancel()
+        self._timer = self.own(RestartableTimer(self, 1.0 / self.p.command_rate, self._tick))
 
     def start(self) -> None:
         self._executive.stop()
         self._executive.inputs.stop_asked("self", StopReason.NONE)
-        self._timer.reset()
+        self._timer.restart()
 
     def halt(self) -> None:
         self._timer.cancel()
@@ -220,14 +218,14 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         self._rates.chunk(time.monotonic(), result.seconds)
         number, commanded = self._rates.next_chunk(), 0.0
         if result.job.request is not None and self._executive.chunk_made(result.job.request, chunk, self.now()) and self.is_active:
-            self._timer.reset()
+            self._timer.restart()
             commanded = self._decide() - chunk.stamp
             self._read_controller()
         self._chunk.publish(messages.chunk(result, chunk, self._executive.inputs.goal_id, self._robot, number, commanded))
 
     def _tick_at_once(self) -> None:
         if self.is_active:
-            self._timer.reset()
+            self._timer.restart()
             self._tick()
 
     def _tick(self) -> None:
