@@ -2,8 +2,8 @@
 
 The delay is simulated time from a camera frame to the arrival of the chunk made of it; one chunk is made at a time, so
 with 400 ms a chunk follows every 400 ms (--pipelined: a chunk of every frame, as if the delay were a transport's). Rows are
-kept in outputs/delays/<method>.jsonl as they come and taken up again. The summary is printed as JSON, to be merged into
-docs/results/. With --recorded the same recorded chunks are replayed to every method instead: no networks, no success.
+kept in outputs/delays/<method>.jsonl as they come and taken up again. The summary is printed as JSON; --publish merges it into
+docs/results/realtime.json. With --recorded the same recorded chunks are replayed to every method instead: no networks, no success.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import results
 from baselines import Ensembled, Guided, Naive, Newest, Queued
 from motion import figures, together
 from tqdm import tqdm
@@ -211,9 +212,10 @@ def plot(result: dict[str, Any], path: Path) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Replay these chunks (.npz); recorded first if there is no such file.",
 )
+@click.option("--publish", is_flag=True, help="Into docs/results/realtime.json; other methods and delays stay there.")
 @click.option("--plot", "picture", is_flag=True, help="Draw docs/pictures/delays.png.")
 def main(delays: str, methods: str, episodes: int, workers: int, model: str, checkpoint: Path | None, pipelined: bool,
-         recorded: Path | None, picture: bool) -> dict[str, Any]:  # fmt: skip
+         recorded: Path | None, publish: bool, picture: bool) -> dict[str, Any]:  # fmt: skip
     """Measure METHODS at DELAYS and print the summary as JSON."""
     names, left_out = _chosen(methods.split(","), checkpoint is not None, recorded is not None)
     times = [int(ms) for ms in delays.split(",")]
@@ -230,9 +232,19 @@ def main(delays: str, methods: str, episodes: int, workers: int, model: str, che
     OUTPUTS.mkdir(parents=True, exist_ok=True)
     (OUTPUTS / ("recorded.json" if recorded else "summary.json")).write_text(json.dumps(result, indent=2) + "\n")
     click.echo(json.dumps(result, indent=2))
+    if publish and recorded is None:
+        _publish(result)
     if picture and recorded is None:
         plot(result, ROOT / "docs" / "pictures" / "delays.png")
     return result
+
+
+def _publish(result: dict[str, Any]) -> None:
+    """A part run alone replaces its own cells."""
+    before = results.load("realtime").get("delay_sweep") or {}
+    sweep = {method: before.get(method, {}) | result["delay_sweep"].get(method, {}) for method in {**before, **result["delay_sweep"]}}
+    lost = {"success_lost_at_200ms": found} if (found := result["success_lost_at_200ms"]) else {}
+    results.merge("realtime", {"delay_sweep": sweep} | lost | results.command("delays"))
 
 
 def _chosen(names: list[str], checkpoint: bool, recorded: bool) -> tuple[list[str], dict[str, str]]:

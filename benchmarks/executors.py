@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import click
@@ -24,7 +23,9 @@ from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from rclpy.signals import SignalHandlerOptions
-from results import hardware
+from realtime_tables import EXECUTORS as TABLE
+from realtime_tables import executor_line
+from results import command, hardware, merge
 from sensor_msgs.msg import Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -136,40 +137,30 @@ def run(role: str, seconds: float) -> None:
     print(json.dumps(row))
 
 
-def line(row: dict[str, Any]) -> str:
-    """A row of the table."""
-    late, received = row["late_ms"], " / ".join(f"{hz:.1f}" for hz in row["received_hz"].values())
-    lates = f"{late['p50']:.2f} / {late['p99']:.2f} / {late['max']:.1f}"
-    return f"| {row['executor']} | {row['cpu']:.1%} | {row['ticks_hz']:.2f} | {lates} | {received} |"
-
-
 @click.command()
 @click.option("--seconds", default=30.0, show_default=True, help="For each executor.")
-@click.option("--output", type=click.Path(path_type=Path), help="JSON file for the rows.")
+@click.option("--publish", is_flag=True, help="Into docs/results/realtime.json.")
 @click.option("--role", hidden=True)
-def main(seconds: float, output: Path | None, role: str | None) -> None:
+def main(seconds: float, publish: bool, role: str | None) -> None:
     """Compare rclpy's executors."""
     if role:
         run(role, seconds)
         return
     environment = os.environ | graph.environment(graph.Settings.parse({})) | {"ROS_DOMAIN_ID": str(60 + os.getpid() % 40)}
     click.echo(hardware())
-    click.echo(
-        "| executor | CPU | ticks, Hz | late p50 / p99 / max, ms | images / joint states / controller states, Hz |\n|---|---|---|---|---|"
-    )
-    command, rows = [sys.executable, __file__, "--role"], []
+    click.echo("\n".join(TABLE))
+    program, rows = [sys.executable, __file__, "--role"], []
     for name in EXECUTORS:
-        load = subprocess.Popen([*command, "load", "--seconds", str(seconds + SETTLE + 600.0)], env=environment)
+        load = subprocess.Popen([*program, "load", "--seconds", str(seconds + SETTLE + 600.0)], env=environment)
         try:
-            subject = [*command, name, "--seconds", str(seconds)]
+            subject = [*program, name, "--seconds", str(seconds)]
             rows.append(json.loads(subprocess.check_output(subject, env=environment, text=True).splitlines()[-1]))
         finally:
             load.terminate()
             load.wait(10.0)
-        click.echo(line(rows[-1]))
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(rows, indent=2) + "\n")
+        click.echo(executor_line(rows[-1]))
+    if publish:
+        merge("realtime", {"executors": rows} | command("executors"))
 
 
 if __name__ == "__main__":

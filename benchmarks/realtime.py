@@ -60,7 +60,8 @@ def overhead(seconds: float) -> dict[str, Any]:
 
 
 def hot_swap(seconds: float) -> dict[str, Any]:
-    """Half the time as it is, half with adapters that come and go every SWAP_PERIOD: camera frames that got no chunk of their own."""
+    """Half the time as it is, half with adapters that come and go every SWAP_PERIOD: camera frames that got no chunk of their own, and
+    periods of commands in which none was published."""
     with tempfile.TemporaryDirectory() as folder, served() as (_, client):
         offers = [_random_adapter(Path(folder) / str(k), k) for k in range(2)]
         client.watch_frames()
@@ -78,7 +79,9 @@ def _missed(client: GraphClient, seconds: float, what: str) -> dict[str, int]:
     work(client, seconds, what)
     last = client.status
     assert first is not None and last is not None
-    return {"missed": last.missed_ticks - first.missed_ticks, "ticks": last.ticks - first.ticks}
+    commands, before = ({drop.key: int(drop.value) for drop in status.drops}["command_missed"] for status in (last, first))
+    return {"missed": last.missed_ticks - first.missed_ticks, "ticks": last.ticks - first.ticks,
+            "commands_missed": commands - before, "commands": last.commands - first.commands}  # fmt: skip
 
 
 def _random_adapter(folder: Path, seed: int) -> tuple[str, Path]:

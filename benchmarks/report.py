@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from lerobot_table import table as lerobot_table
+from realtime_tables import sections
 from results import commands, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -112,6 +113,12 @@ def _missed(ticks: dict[str, Any]) -> str:
     return f"{', '.join(counts)} at publishing; {', '.join(arrived)} by arrival in a listener (both at {ticks['scheduling']['policy']})"
 
 
+def _swapped(swap: dict[str, Any], missed: str, of: str) -> str:
+    """What was missed with adapters that come and go, and without."""
+    during, without = swap["with"], swap["without"]
+    return f"{during[missed]} of {during[of]} in {swap['swaps']} swaps (without: {without[missed]} of {without[of]})"
+
+
 def realtime(result: dict[str, Any]) -> str:
     """The page's section on docs/results/realtime.json; nothing where there is none."""
     if not result:
@@ -129,9 +136,9 @@ def realtime(result: dict[str, Any]) -> str:
         ("in the same run: stamp → command", spread(parts.get("camera_to_command")), ""),
         ("ticks missed at 50 Hz beside a training, and by a bare timer in the same run",
          "not measured" if missed is None else _missed(result["ticks"]), "≤ 0.1 % beyond the bare timer"),
-        ("frames without a chunk while adapters are swapped", "not measured" if not swap else
-         f"{swap['with']['missed']} of {swap['with']['ticks']} in {swap['swaps']} swaps (without: {swap['without']['missed']} of "
-         f"{swap['without']['ticks']})", "0"),
+        ("frames without a chunk while adapters are swapped", "not measured" if not swap else _swapped(swap, "missed", "ticks"), "0"),
+        ("periods at 50 Hz without a command meanwhile", "not measured" if "commands_missed" not in (swap or {}).get("with", {}) else
+         _swapped(swap, "commands_missed", "commands"), "0"),
         ("on a GPU", "not measured: none was at hand", "TensorRT ≥ 2 × torch.compile"),
     ]  # fmt: skip
     return "\n".join([
@@ -161,7 +168,7 @@ def page() -> str:
     head = "# Benchmarks\n\nMade by `python benchmarks/report.py` from docs/results/. A figure that was not measured says so. "
     head += f"The shipped weights are of {WEIGHTS_OF}; parts run earlier (dates below) are of former ones: until 2026-11-25 of "
     head += "single cubes and six flow steps. Timings do not depend on weights, but on flow steps.\n\n"
-    return head + bringup(result) + realtime(other) + lerobot(other.get("lerobot") or {})
+    return head + bringup(result) + realtime(other) + "\n".join(sections(other)) + lerobot(other.get("lerobot") or {})
 
 
 def main() -> None:

@@ -23,7 +23,16 @@ def hardware() -> str:
     found = {name.strip(): value.strip() for name, value in reversed(lines)}
     wide = [text for flag, text in WIDE.items() if flag in found.get("flags", "").split()]
     of = " with ".join([found.get("model name", "?"), *([" and ".join(wide)] if wide else [])])
-    return f"{os.cpu_count()} cores of {of}, {psutil.virtual_memory().total / 2**30:.0f} GiB, no GPU"
+    return f"{os.cpu_count()} cores of {of}, {psutil.virtual_memory().total / 2**30:.0f} GiB, {gpu()}"
+
+
+def gpu() -> str:
+    """The first NVIDIA GPU's name, or that there is none."""
+    try:
+        found = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True).stdout
+    except OSError:
+        found = ""
+    return found.splitlines()[0] if found.strip() else "no GPU"
 
 
 def origin() -> dict[str, str]:

@@ -5,7 +5,6 @@ Fast DDS profile. Sent is what the cameras' heartbeats say, received are the fra
 Latency: from the frame's stamp, taken when it was read, to the callback that has the message.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -26,7 +25,8 @@ from act2goal_msgs.msg import NodeStatus
 from rclpy.experimental import EventsExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from results import ROOT, hardware
+from realtime_tables import TRANSPORT, transport_line
+from results import ROOT, command, hardware, merge
 from sensor_msgs.msg import Image
 
 from act2goal_ros import graph
@@ -140,37 +140,26 @@ def measure(size: str, count: int, duration: float, output_size: int, depth: int
     }
 
 
-def line(row: dict[str, Any]) -> str:
-    """A row of the table."""
-    late = row["latency_ms"] or {"p50": float("nan"), "p99": float("nan")}
-    return (
-        f"| {row['size']} | {row['cameras']} | {row['published']} | {row['rate_hz']:.1f} | {row['sent']} | {row['received']} "
-        f"| {row['loss']:.2%} | {late['p50']:.1f} / {late['p99']:.1f} | {row['cpu_of_a_camera']:.0%} | {row['cpu_of_the_receiver']:.0%} |"
-    )
-
-
 @click.command()
 @click.option("--size", "sizes", multiple=True, default=SIZES, show_default=True)
 @click.option("--cameras", "counts", multiple=True, type=int, default=(1, 2, 3), show_default=True)
 @click.option("--seconds", "duration", default=20.0, show_default=True, help="Of each row.")
 @click.option("--output-size", default=0, show_default=True, help="The cameras' parameter; 0: frames are sent as large as they are.")
 @click.option("--depth", default=1, show_default=True, help="Frames the receiver queues; 1 as in the graph: the newest wins.")
-@click.option("--output", type=click.Path(path_type=Path), help="JSON file for the rows.")
-def main(sizes: tuple[str, ...], counts: tuple[int, ...], duration: float, output_size: int, depth: int, output: Path | None) -> None:
+@click.option("--publish", is_flag=True, help="Into docs/results/realtime.json.")
+def main(sizes: tuple[str, ...], counts: tuple[int, ...], duration: float, output_size: int, depth: int, publish: bool) -> None:
     """Measure loss, latency and CPU of camera images."""
     os.environ |= graph.environment(graph.Settings.parse({})) | {"ROS_DOMAIN_ID": str(60 + os.getpid() % 40)}
     (ROOT / ".cache").mkdir(exist_ok=True)
     click.echo(hardware())
-    click.echo("| size | cameras | published | Hz | sent | received | loss | latency p50 / p99, ms | CPU a camera | CPU receiver |")
-    click.echo("|---|---|---|---|---|---|---|---|---|---|")
+    click.echo("\n".join(TRANSPORT))
     rows = []
     for size in sizes:
         for count in counts:
             rows.append(measure(size, count, duration, output_size, depth))
-            click.echo(line(rows[-1]))
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(rows, indent=2) + "\n")
+            click.echo(transport_line(rows[-1]))
+    if publish:
+        merge("realtime", {"transport": rows} | command("transport"))
 
 
 if __name__ == "__main__":

@@ -43,10 +43,10 @@ def scene(seconds: float, side: int = 160) -> np.ndarray:
     return np.full((side, side, 3), min(255, 20 + int(20 * seconds)), np.uint8)
 
 
-def compressed(seconds: float, stamp: float) -> Any:
+def compressed(seconds: float, stamp: float, side: int = 160) -> Any:
     """The scene as a JPEG message."""
     buffer = io.BytesIO()
-    Image.fromarray(scene(seconds)).save(buffer, "JPEG", quality=95)
+    Image.fromarray(scene(seconds, side)).save(buffer, "JPEG", quality=95)
     return message(TYPES["compressed"], header=header(stamp), format="jpeg", data=np.frombuffer(buffer.getvalue(), np.uint8))
 
 
@@ -88,11 +88,12 @@ def teleoperated(
     clock: float = 0.0,
     without: tuple[str, ...] = (),
     harm: Callable[[float, str, Any], Any] | None = None,
+    side: int = 160,
 ) -> Path:
     """Joint states at 100 Hz, JPEG pictures at 30 Hz, and all of TYPES' commands at 50 Hz, 0.1 rad ahead of the joints.
 
     clock: s by which stamps are behind reception; without: kinds left out, `fingers` for the gripper's joint;
-    harm(seconds, kind, message) → what to write instead, None: nothing.
+    harm(seconds, kind, message) → what to write instead, None: nothing; side: of a picture, pixels.
     """
     bag, fingers = Bag(path, storage), None if "fingers" in without else 0.0
 
@@ -108,7 +109,7 @@ def teleoperated(
             closed = None if fingers is None else min(max(t - 1.0, 0.0), 0.5)
             add("/joint_states", "joints", t, joint_state(t, stamp, closed))
         if k % 10 == 0:
-            add("/image_raw/compressed", "compressed", t, compressed(t, stamp))
+            add("/image_raw/compressed", "compressed", t, compressed(t, stamp, side))
         if k % 6 == 0:
             point = message("trajectory_msgs/msg/JointTrajectoryPoint", positions=angles(t) + 0.1)
             add(f"{CONTROLLER}/controller_state", "reference", t, message(

@@ -19,8 +19,10 @@ class Cuda:
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
 
-    def __init__(self) -> None:
+    def __init__(self, room: int = 1000) -> None:
         self.memory: dict[int, ctypes.Array] = {}
+        self.room = room  # for so many allocations
+        self.handles = 0  # streams and graphs
         self.launches, self.uploads, self.lost = 0, 0, False
         self._captured: list[Action] | None = None
 
@@ -35,6 +37,8 @@ class Cuda:
             self._captured.append(action)
 
     def _allocate(self, size):
+        if len(self.memory) >= self.room:
+            return SimpleNamespace(name="cudaErrorMemoryAllocation"), 0
         memory = ctypes.create_string_buffer(size)
         self.memory[ctypes.addressof(memory)] = memory
         return self._answer(ctypes.addressof(memory))
@@ -47,7 +51,14 @@ class Cuda:
 
     cudaFree = cudaFreeHost = _release  # noqa: N815
 
+    def _destroy(self, handle):
+        self.handles -= 1
+        return self._answer()
+
+    cudaStreamDestroy = cudaGraphDestroy = cudaGraphExecDestroy = _destroy  # noqa: N815
+
     def cudaStreamCreate(self):  # noqa: N802
+        self.handles += 1
         return self._answer(7)
 
     def cudaStreamSynchronize(self, stream):  # noqa: N802
@@ -64,9 +75,11 @@ class Cuda:
 
     def cudaStreamEndCapture(self, stream):  # noqa: N802
         captured, self._captured = self._captured, None
+        self.handles += 1
         return self._answer(captured)
 
     def cudaGraphInstantiate(self, graph, flags):  # noqa: N802
+        self.handles += 1
         return self._answer(graph)
 
     def cudaGraphLaunch(self, graph, stream):  # noqa: N802
@@ -133,7 +146,7 @@ class Engine:
         return "float32"
 
     def create_execution_context(self):
-        return Context(self)
+        return Context(self) if self.cuda.room else None
 
 
 class Logger:

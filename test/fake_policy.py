@@ -1,7 +1,7 @@
 """A model bundle whose policy sweeps the joints to and fro by the stamp it finds in the picture, and the policy node with it.
 
 `python fake_policy.py --ros-args …`. The file named by FAKE_MODE says what the policy does:
-sweep (nothing said), nan, far, empty, five (joints), slow, raise.
+sweep (nothing said), nan, far, empty, five (joints), slow, late (but in time), raise.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class FakePolicy:
 
     def act(self, plan, frame, proprio, mask, frame_times, prefix=None):
         mode = _mode()
-        if mode == "slow":
-            time.sleep(0.45)
+        if mode in ("slow", "late"):
+            time.sleep({"slow": 0.45, "late": 0.2}[mode])
         if mode == "raise":
             raise RuntimeError("the fake fails")
         positions = sweep(frame.stamp + 0.05 * np.arange(1, 17))

@@ -229,6 +229,17 @@ def test_rollouts_become_episodes_that_are_trained_on(tmp_path: Path) -> None:
     assert "0 episodes made, 3 were there" in again.output
 
 
+def test_pictures_may_be_as_large_as_another_preset_s(tmp_path: Path) -> None:
+    teleoperated(tmp_path / "bag", side=240)
+    made = CliRunner().invoke(command, ["bag", str(tmp_path / "bag"), str(tmp_path / "shards"), "--preset", "base"])
+    assert made.exit_code == 0 and "1 episodes made" in made.output, made.output
+    (episode,) = read_shard(tmp_path / "shards" / "00000")
+    assert episode.frames.shape[1:] == (224, 224, 3)
+    for preset, usable in (("base", "1 shards; 0 shards or episodes skipped"), ("tiny", "224")):
+        checked = CliRunner().invoke(command, ["check", str(tmp_path / "shards"), "--preset", preset])
+        assert usable in checked.output, checked.output
+
+
 def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
     moving_square(tmp_path / "rollout_20260101-120000_g")
     result = CliRunner().invoke(command, ["bag", str(tmp_path), str(tmp_path / "shards")])

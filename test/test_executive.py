@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from act2goal_ros.control.chunk import ActionChunk
-from act2goal_ros.control.executive import Decision, Executive, Settings, State
+from act2goal_ros.control.executive import WARM_UP, Decision, Executive, Settings, State
 from act2goal_ros.control.inputs import Bounds, ControllerReport
 from act2goal_ros.control.planbook import Selected
 from act2goal_ros.control.robot import RobotConfig
@@ -376,15 +376,27 @@ def test_commands_that_cover_now_start_now() -> None:
 
 
 def test_delays_leave_the_warm_up_out() -> None:
-    world = World()
-    world.run(0.04)
-    assert world.executive.delays.last == 0.0
-    world.began = world.now
-    for _ in range(6):
-        world.run(TICK)
-        world.infer()
-        world.executive.tick(world.now + 0.01, world.monotonic + 0.01)
-    assert world.executive.delays.last == pytest.approx(0.01, abs=1e-6)
+    world = World(missing={"image"})
+    delays = world.executive.delays
+
+    def step(delay: float, infers: bool = True) -> Decision:
+        """A camera frame, and the tick that follows after `delay`, with the frame's chunk or without one."""
+        world.feed()
+        world.executive.inputs.image(world.now, world.now, world.monotonic)
+        if infers:
+            world.infer()
+        world.now, world.monotonic = world.now + delay, world.monotonic + delay
+        world.feed()
+        return world.executive.tick(world.now, world.monotonic)
+
+    for _ in range(2):
+        for _ in range(50):
+            step(TICK, infers=False)  # until nothing is the matter any more
+        slow = [step(0.14) for _ in range(WARM_UP)]
+        fast = [step(TICK) for _ in range(5)]
+        assert {decision.state for decision in slow + fast} == {State.RUNNING}
+        assert delays.last == pytest.approx(TICK, abs=1e-6) and delays.percentile(100) == pytest.approx(TICK, abs=1e-6)
+        assert world.run(1.0).state == State.HOLDING, "no picture comes"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from act2goal_ros.sim.experts.motion import (  # noqa: E402
     clear_way,
     finger_room,
     roomy,
-    symmetric_heading,
+    turn_to,
     turns_left,
     wrap,
 )
@@ -131,8 +131,6 @@ def test_fingers_keep_clear_of_a_neighbour():
 
 
 def test_a_gripper_turns_back_before_its_joint_ends():
-    assert symmetric_heading(0.0, 1.0) == pytest.approx(1.0)
-    assert symmetric_heading(0.0, 1.0, turns_left(0.5 - WRIST)) == pytest.approx(1.0 - np.pi)
     neighbour = np.array([[0.4 - 0.024, 0.06 - 0.024, 0.4 + 0.024, 0.06 + 0.024, 0.04]])
     cube = np.array([0.4, 0.0, 0.02])
     for wrist in (0.2 - WRIST, WRIST - 0.2, -WRIST - 0.5):
@@ -141,15 +139,20 @@ def test_a_gripper_turns_back_before_its_joint_ends():
         assert finger_room(cube, 0.2 + turn, neighbour) > 0.004
 
 
-def test_a_quarter_turn_goes_one_way_round():
-    for off in (-0.1, 0.0, 0.1):
-        assert symmetric_heading(off, np.pi / 2) == pytest.approx(np.pi / 2), "and a little less or more as well"
-        assert symmetric_heading(np.pi / 2 + off, 0.0) == pytest.approx(np.pi)
-    assert symmetric_heading(0.3, 0.0) == pytest.approx(0.0), "small turns are the small ones"
-    yaw = 0.1 - np.pi / 2
-    while abs(turn := symmetric_heading(yaw, 0.0, turns_left(1.0 - WRIST + yaw)) - yaw) > 0.01:  # there is too little left
-        assert turn < 0
-        yaw += 0.1 * turn
+def test_a_handle_is_taken_with_the_same_turns_of_the_wrist_whichever_way_is_nearer():
+    """No two ways are as good: the turn grows steadily with how far the wrist is off."""
+    joints = np.zeros(6)
+    for pan in (-2.5, -1.3):
+        ends = set()
+        turns = []
+        for wrist in np.linspace(-4.4, 4.4, 90):
+            joints[0], joints[-1] = pan, wrist
+            turn = turn_to(np.pi / 2, wrap(pan - wrist + np.pi / 2), joints)
+            ends.add(round(wrist - turn, 6))  # yaw grows as the wrist is turned back
+            turns.append(turn)
+        assert ends == {round(pan, 6)} and (np.diff(turns) > 0).all()
+    joints[0], joints[-1] = -2.0, -1.0
+    assert turn_to(0.0, 0.62, joints) == pytest.approx(-0.62), "a tilted gripper's yaw is the one that counts"
 
 
 # -- whole tasks -----------------------------------------------------------------------------------------------

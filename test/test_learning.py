@@ -14,17 +14,21 @@ from test_dataset import episode
 torch = pytest.importorskip("torch")
 
 from act2goal_ros.cli.export import command as export_command  # noqa: E402
-from act2goal_ros.learning import released, train  # noqa: E402
+from act2goal_ros.learning import batches, released, train  # noqa: E402
+from act2goal_ros.learning.augment import relight  # noqa: E402
 from act2goal_ros.learning.batches import AGES, HOLD_STEPS, Episodes, Sampler, arrival  # noqa: E402
 from act2goal_ros.learning.dataset import Episode, write_shard  # noqa: E402
 from act2goal_ros.learning.distill import Student  # noqa: E402
 from act2goal_ros.learning.system import System, load  # noqa: E402
 from act2goal_ros.model.config import ConfigError, ModelConfig  # noqa: E402
 from act2goal_ros.model.kinematics import ForwardKinematics  # noqa: E402
+from act2goal_ros.model.msth import frame_offsets, select  # noqa: E402
+from act2goal_ros.serving import reference  # noqa: E402
 from act2goal_ros.serving.backends import make_runner  # noqa: E402
 from act2goal_ros.serving.bundle import ModelBundle, ModelError  # noqa: E402
 from act2goal_ros.serving.export import _shaken, _unsteadiness, export  # noqa: E402
 from act2goal_ros.serving.policy import Proprio  # noqa: E402
+from act2goal_ros.serving.runner import BackendError  # noqa: E402
 
 SMALL = ModelConfig(world_width=48, world_heads=4, expert_width=32, blocks=2, live_width=8, autoencoder_width=8)
 
@@ -115,6 +119,62 @@ def test_what_is_done_on_the_way_is_a_goal_too(tmp_path: Path) -> None:
         np.testing.assert_array_equal(reached[chosen], step)
         assert (2 * batch.future[chosen].numpy() <= step).all(), "nothing after it is imagined"
     assert set(goal[goal < 102]) == {40, 70} and (goal >= 102).sum() > (goal < 102).sum(), "the end is one more often"
+
+
+def test_plans_their_ages_and_what_is_seen_of_them_are_msth_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for share in ("FRAME_DROPOUT", "END_DROPOUT", "PLAN_DROPOUT"):
+        monkeypatch.setattr(batches, share, 0.0)
+    batch, c, views = milestone_sampler(tmp_path, ()).batch(100), SMALL, len(AGES)
+    start, goal = 2 * batch.current[:, 0, 0, 0].numpy(), 2 * batch.goal[:, 0, 0, 0].numpy()
+    offsets, seen_ages = batch.offsets.numpy(), set()
+    for plan in range(100):
+        expected = frame_offsets(float(batch.arrival[plan]), c.vision_stride, c.dense_frames, c.distal_frames, c.spacing)
+        np.testing.assert_array_equal(offsets[plan], expected)
+        frames = np.minimum(start[plan] + expected, goal[plan]) // 2
+        np.testing.assert_array_equal(batch.future[plan, :, 0, 0, 0], frames)
+        for view, (_, oldest) in enumerate(AGES):
+            row = plan * views + view
+            age = expected[0] - float(batch.frame_times[row, 0])
+            assert 0 <= age <= oldest and batch.live[row, 0, 0, 0] == (start[plan] + age) // 2
+            np.testing.assert_array_equal(batch.frame_times[row], expected - age)
+            seen = select(expected, c.dense_frames, age, c.chunk_steps, c.distal_frames)
+            np.testing.assert_array_equal(batch.frame_mask[row].numpy() > 0, seen.mask(c.frames))
+            seen_ages.add(age)
+    assert len(seen_ages) > 8, "the plan was made a while ago"
+
+
+def test_light_changes_picture_by_picture_and_in_training_only(system: System, episodes: Episodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    pictures = 0.2 + 0.6 * torch.rand(400, 3, 4, 4)
+    changed = relight(pictures)
+    same = (changed == pictures).flatten(1).all(1)
+    assert 0.4 < same.float().mean() < 0.6 and 0.0 <= changed.min() and changed.max() <= 1.0
+    brighter = (changed - pictures).flatten(1).mean(1)[~same]
+    assert brighter.std() > 0.05 and (brighter > 0).any() and (brighter < 0).any()
+    calls = []
+    monkeypatch.setattr("act2goal_ros.learning.system.relight", lambda given: calls.append(len(given)) or given)
+    batch = Sampler(episodes, [0], SMALL, 0).batch(1)
+    system.train().losses(batch)
+    assert calls == [len(AGES)]
+    with torch.no_grad():
+        system.eval().losses(batch)
+    assert calls == [len(AGES)]
+
+
+def test_a_block_of_the_expert_reads_its_block_of_the_world_model(system: System) -> None:
+    torch.manual_seed(0)
+    features = torch.randn(1, *replace(SMALL, located=True).served_features)
+    with torch.no_grad():
+        keys, values = system.expert.plan_keys(features)
+        for block in range(SMALL.blocks):
+            other = features.clone()
+            other[:, block] += torch.randn_like(other[:, block])
+            changed = [(new - old).abs().amax((0, 2, 3, 4)) > 0 for new, old in
+                       zip(system.expert.plan_keys(other), (keys, values), strict=True)]  # fmt: skip
+            last = block == SMALL.blocks - 1  # also read by the spotter's layers
+            expected = [layer == block or (last and SMALL.blocks <= layer < SMALL.blocks + SMALL.spotter_layers)
+                        for layer in range(keys.shape[1])]  # fmt: skip
+            assert [part.tolist() for part in changed] == [expected, expected]
 
 
 def test_a_milestone_with_the_arm_elsewhere_is_the_goal_more_often(tmp_path: Path) -> None:
@@ -450,3 +510,21 @@ def test_what_backends_are_checked_with_is_far_from_decisions() -> None:
     assert _unsteadiness(module, shaken, (near,)) == 1.0
     assert _unsteadiness(module, shaken, (far,)) == 0.0
     assert all(not torch.equal(other.weight, module.weight) for other in shaken)
+
+
+def test_what_differs_from_torch_is_not_exported(system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(reference.TOLERANCE, "float32", -1.0)
+    with pytest.raises(BackendError, match="encode differs from torch float32 by .*, at most -1 allowed"):
+        export(system, tmp_path, {"name": "small", "robots": ["ur5e_sim"]})
+    with pytest.raises(ModelError, match="no model in"):
+        ModelBundle.load(tmp_path)
+
+
+def test_what_no_node_serves_is_named_by_the_command(tmp_path: Path) -> None:
+    two = replace(SMALL, views=2)
+    (tmp_path / "two").mkdir()
+    released.save(tmp_path / "two", System(two), two.to_dict())
+    outcome = CliRunner().invoke(export_command, [str(tmp_path / "two"), str(tmp_path / "model")])
+    assert outcome.exit_code == 1, outcome.output
+    assert "Error: served are networks of architecture 'compact' and of one view" in outcome.output
+    assert not (tmp_path / "model" / "manifest.json").exists()

@@ -127,3 +127,13 @@ def test_only_nodes_and_commands_import_rclpy() -> None:
     for path in (ROOT / "act2goal_ros").rglob("*.py"):
         if path.parent.name != "nodes":
             assert not re.search(r"^\s*(import|from) rclpy", path.read_text(), re.M), f"{path} imports rclpy"
+
+
+def test_nothing_that_is_read_can_run_code() -> None:
+    """No pickle, no eval: what comes from files or the network is data."""
+    forbidden = re.compile(r"\b(import pickle|from pickle|import marshal|import shelve|dill|joblib)\b|allow_pickle=True|weights_only=False"
+                           r"|(?<![\w.])(eval|exec)\(")  # fmt: skip
+    sources = [*(ROOT / "act2goal_ros").rglob("*.py"), *(ROOT / "launch").glob("*.py")]
+    found = [f"{path.name}: {line.strip()}" for path in sources for line in path.read_text().splitlines() if forbidden.search(line)]
+    assert len(sources) > 100 and found == []
+    assert forbidden.search("x = eval(text)") and not forbidden.search("model.eval()")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from act2goal_msgs.msg import Adapter, ControlStatus, Goal, NodeStatus, Stop, StopReason
-from fake_policy import HASH, SPEED
+from fake_policy import HASH, SPEED, FakeBundle
 from policy_bench import LEAST_STOP, ROBOT, SLACK, Bench, bench, check_speed_scaling, check_stop, inject, shared_benches
 from ros_tools import Probe, new_domain, running, wait_for
 from safetensors.numpy import save_file
@@ -20,11 +20,12 @@ from std_msgs.msg import Bool, String
 
 from act2goal_ros import paths
 from act2goal_ros.control.stop import StopReason as Reason
+from act2goal_ros.nodes import policy_messages as messages
 from act2goal_ros.nodes import topics
 from act2goal_ros.nodes.parameters import build, read_yaml
 from act2goal_ros.nodes.policy import PolicyParameters
 from act2goal_ros.serving import adapter
-from act2goal_ros.serving.bundle import FORMAT, NETWORKS, file_hash
+from act2goal_ros.serving.bundle import FORMAT, NETWORKS, ModelError, file_hash
 from act2goal_ros.serving.reference import FILE as REFERENCE
 
 
@@ -179,6 +180,43 @@ def test_motion_is_smooth_and_tight(shared) -> None:
     assert shared.grips[-1].data == pytest.approx(0.5)
 
 
+def test_the_status_tells_of_every_part_of_control(shared) -> None:
+    b = shared
+    b.wait_running()
+    time.sleep(1.0)
+    first, last = list(b.status)[-5], b.last
+    assert (last.backend, last.adapter_id, last.goal_id, last.stop_detail) == ("fake", "", b.chunks[-1].goal_id, "")
+    assert last.plan_id.startswith("p") and 0.0 <= last.plan_age < 1.5
+    assert 0.0 <= last.chunk_age < 0.5 and last.chunk_age + last.queue_s == pytest.approx(16 * 0.05, abs=0.01)
+    assert 0.0 < last.tick_ms_p50 <= last.tick_ms_p99 and 0.0 < last.delay_ms_p50 <= last.delay_ms_p99 < 300.0
+    assert 0.0 < last.delay_ms < 300.0 and last.scaling >= 1.0 and not last.at_rest
+    assert first.ticks < last.ticks and first.commands < last.commands and first.chunk_id < last.chunk_id <= b.chunks[-1].chunk_id
+    assert len(last.commanded_positions) == len(last.commanded_velocities) == 6 and last.commanded_gripper == pytest.approx(0.5)
+
+
+def test_commands_go_on_while_an_inference_takes_long_and_frames_that_it_missed_are_counted(shared) -> None:
+    """0.2 s are within the delay budget: the last chunk is followed meanwhile."""
+    b = shared
+
+    def replaced(status: ControlStatus) -> int:
+        return next((int(drop.value) for drop in status.drops if drop.key == "frame_replaced"), 0)
+
+    b.wait_running()
+    before = b.last
+    b.mark()
+    b.mode_file.write_text("late")
+    try:
+        time.sleep(2.0)
+        during = b.last
+    finally:
+        b.mode_file.write_text("")
+    assert {s.state for s in list(b.status)[b.marked :]} == {ControlStatus.RUNNING}
+    assert during.tick_hz < 8.0 and during.command_hz > 40.0
+    assert during.missed_ticks > before.missed_ticks + 5 and replaced(during) > replaced(before) + 5
+    assert 180.0 < during.delay_ms < 300.0
+    b.wait_running()
+
+
 def test_an_adapter_comes_into_force_while_the_arm_moves_and_a_foreign_one_does_not(shared, tmp_path) -> None:
     b, layer = shared, "base_model.model.blocks.0.out"
     values = {f"{layer}.lora_A.weight": np.zeros((2, 4), np.float32), f"{layer}.lora_B.weight": np.zeros((4, 2), np.float32)}
@@ -247,9 +285,9 @@ def test_a_clock_that_jumps_back_brakes_and_motion_resumes(tmp_path, interface) 
         wait_for(moves, 15.0, "motion again")
 
 
-def heartbeat_of_a_policy_that_cannot_be_configured(tmp_path: Path, **parameters: Any) -> str:
+def heartbeat_of_a_policy_that_cannot_be_configured(tmp_path: Path, module: str = "act2goal_ros.nodes.policy", **parameters: Any) -> str:
     domain = new_domain()
-    with running("act2goal_ros.nodes.policy", domain, tmp_path / "policy.log", parameters):
+    with running(module, domain, tmp_path / "policy.log", parameters, {"FAKE_MODE": str(tmp_path / "mode")}):
         probe = Probe(domain)
         try:
             status = wait_for(lambda: (s := probe.status("policy")) and s.level == NodeStatus.ERROR and s, 30.0, "an error")
@@ -281,6 +319,20 @@ def test_a_model_for_another_robot_is_refused(tmp_path) -> None:
     model = hollow_model(tmp_path / "model")
     said = heartbeat_of_a_policy_that_cannot_be_configured(tmp_path, model=str(model))
     assert "is for ur5e, not for robot 'ur5e_sim'" in said, said
+
+
+def test_a_model_that_fails_when_it_is_warmed_up_never_becomes_active(tmp_path) -> None:
+    (tmp_path / "mode").write_text("raise")
+    said = heartbeat_of_a_policy_that_cannot_be_configured(tmp_path, "fake_policy")
+    assert said == "cannot be configured: RuntimeError: the fake fails"
+
+
+def test_a_model_for_other_joints_is_refused() -> None:
+    bundle = FakeBundle()
+    messages.check_joints(bundle, ROBOT)
+    bundle.joint_names = (*reversed(ROBOT.joint_names),)
+    with pytest.raises(ModelError, match="model fake is for joints wrist_3_joint, .*; robot ur5e_sim has shoulder_pan_joint, "):
+        messages.check_joints(bundle, ROBOT)
 
 
 @pytest.mark.parametrize(

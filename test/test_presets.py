@@ -1,5 +1,6 @@
 """Presets: their sizes, several cameras, and the memory they need, found without allocating any."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,6 +184,15 @@ def test_too_little_memory_names_what_is_needed_and_what_is_there(monkeypatch: p
     with pytest.raises(TooLittleMemoryError, match=expected):
         check_memory(PRESETS["tiny"], 500, CPU)
     check_memory(PRESETS["tiny"], 1, CPU)
+
+
+@pytest.mark.parametrize(("preset", "low", "high"), [("base", 8, 40), ("paper", 30, 200)])
+def test_what_a_larger_preset_needs_is_named(preset: str, low: float, high: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda device: GIB)
+    with pytest.raises(TooLittleMemoryError, match=rf"to train {preset}, 1 plans? at a time, needs \d+\.\d GiB on cpu") as told:
+        check_memory(PRESETS[preset], 1, CPU)
+    need = float(re.search(r"needs (\d+\.\d) GiB", str(told.value))[1])  # type: ignore[index]
+    assert low < need < high, "four times the weights in float32, and what a plan keeps"
 
 
 def test_free_memory_is_also_that_of_the_process_s_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import fake_gpu
 import numpy as np
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 
 from act2goal_ros import paths
 from act2goal_ros.cli import engine as engine_command
-from act2goal_ros.serving import engine, tensorrt
+from act2goal_ros.serving import backends, engine, tensorrt
+from act2goal_ros.serving.adapter import lora_inputs
 from act2goal_ros.serving.backends import make_runner, serve
-from act2goal_ros.serving.bundle import NETWORKS
+from act2goal_ros.serving.bundle import NETWORKS, ModelBundle
 from act2goal_ros.serving.reference import FILE, TOLERANCE, Reference
 from act2goal_ros.serving.runner import BackendError, OnnxRunner
 
@@ -61,6 +64,38 @@ def test_a_backend_that_is_not_here_is_refused_with_the_reason(backend: str) -> 
         serve(MODEL, ("distance",), backend)
 
 
+@pytest.mark.parametrize("error", [RuntimeError("driver too old"), OSError("no such device"), AttributeError("no attribute 'x'")])
+def test_auto_goes_on_whatever_a_backend_raises(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def make(path: Path, backend: str, threads: int) -> OnnxRunner:
+        if backend == "tensorrt":
+            raise error
+        return make_runner(path, backend, threads)
+
+    monkeypatch.setattr(backends, "make_runner", make)
+    served = serve(MODEL, ("encode", "distance"))
+    assert served.backend != "tensorrt"
+    assert served.passed_over["tensorrt"] == f"encode: {type(error).__name__}: {error}"
+    with pytest.raises(BackendError, match=f"backend 'tensorrt' cannot serve act2goal-tiny: encode: {type(error).__name__}"):
+        serve(MODEL, ("encode",), "tensorrt")
+
+
+def test_a_network_of_other_shapes_is_named(tmp_path: Path) -> None:
+    folder = shutil.copytree(MODEL, tmp_path / "model")
+    shutil.copy(folder / "encode.onnx", folder / "distance.onnx")
+    with pytest.raises(BackendError, match=r"cannot serve model: distance: ValueError: missing inputs \['pictures'\]"):
+        serve(folder, ("encode", "distance"), "onnxruntime")
+
+
+def test_a_provider_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime-gpu names its providers although the machine has no GPU, and takes the CPU's instead."""
+    names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    start = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda source, options, providers: start(source, options, providers=names[1:]))
+    with pytest.raises(BackendError, match="CUDAExecutionProvider does not start here: ONNX Runtime took CPUExecutionProvider instead"):
+        make_runner(SMALL, "onnxruntime_cuda")
+
+
 def test_an_unknown_backend_is_named() -> None:
     with pytest.raises(BackendError, match="'tpu' is not one of auto, tensorrt, onnxruntime_tensorrt, onnxruntime_cuda, onnxruntime"):
         serve(MODEL, ("distance",), "tpu")
@@ -94,6 +129,21 @@ def test_a_backend_that_computes_something_else_does_not_serve(tmp_path: Path) -
     with pytest.raises(BackendError, match="distance differs from torch float32 by 0.*, at most 0.001 allowed"):
         serve(folder, ("encode", "distance"), "onnxruntime")
     assert serve(folder, ("encode",), "onnxruntime").backend == "onnxruntime"
+
+
+TOLD = ("pictures", "keys", "values", "frame_mask", "frame_times", "joints", "velocities", "gripper", "given_mask")
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_the_arm_does_depends_on_every_input(name: str) -> None:
+    runner, given = make_runner(MODEL / "tick.onnx"), Reference(MODEL).inputs("tick")
+    changed = given | {name: 1.0 - given[name] if name.endswith("mask") else given[name] + np.float32(0.2)}
+
+    def moved(inputs: dict[str, np.ndarray]) -> np.ndarray:
+        """From where the arm is; the last column is the gripper's."""
+        return runner(inputs)["actions"] - np.append(inputs["joints"], 0.0).astype(np.float32)
+
+    assert np.abs(moved(changed) - moved(given)).max() > 1e-3
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -132,6 +182,14 @@ def test_what_cannot_be_built_is_said(rtx) -> None:
 def test_a_missing_library_is_named() -> None:
     with pytest.raises(BackendError, match="no TensorRT here .*no_such_tensorrt"):
         engine.library(("no_such_tensorrt",))
+    with pytest.raises(BackendError, match="json: module 'json' has no attribute 'Builder'"):
+        engine.library(("json",))
+
+
+def test_a_package_that_builds_for_the_gpu_at_hand_only_is_not_aimed() -> None:
+    """`tensorrt` has no ComputeCapability, `tensorrt_rtx` has."""
+    config = object()  # which would refuse anything set on it
+    engine._aim(ModuleType("tensorrt"), config, "SM90")
 
 
 @pytest.fixture
@@ -178,6 +236,15 @@ def test_a_damaged_or_foreign_engine_is_rebuilt_and_never_loaded(tmp_path: Path,
     assert not list(tmp_path.glob("*.[0-9]*"))
 
 
+def test_an_engine_that_cannot_be_kept_serves_nevertheless(
+    tmp_path: Path, built: list[engine.Target], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    cache = engine.EngineCache(tmp_path / "file" / "engines")
+    assert cache.get(SMALL, target()).startswith(b"engine 1") and cache.get(SMALL, target()).startswith(b"engine 2")
+    assert "cannot be kept, it is built at every start: " in caplog.text
+
+
 def test_the_command_builds_and_lists(rtx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tmp_path / "model"
     model.mkdir()
@@ -220,7 +287,7 @@ def test_what_the_gpu_computes_comes_back(network: str) -> None:
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-5)
     del runner
-    assert not cuda.memory
+    assert not cuda.memory and not cuda.handles
 
 
 def test_only_what_has_changed_goes_to_the_gpu() -> None:
@@ -234,6 +301,20 @@ def test_only_what_has_changed_goes_to_the_gpu() -> None:
     found = runner(inputs)["actions"]
     assert cuda.uploads == len(inputs) + 1
     np.testing.assert_allclose(found, OnnxRunner(MODEL / "tick.onnx")(inputs)["actions"], atol=1e-5)
+
+
+def test_an_adapter_s_matrices_alone_go_to_the_gpu_when_it_is_swapped() -> None:
+    cuda = fake_gpu.Cuda()
+    runner = tensorrt.TensorRTRunner((MODEL / "tick.onnx").read_bytes(), fake_gpu.tensorrt(cuda), cuda, "float32")
+    inputs, config = dict(Reference(MODEL).inputs("tick")), ModelBundle.load(MODEL).config
+    before = [runner(inputs)["actions"] for _ in range(2)][-1]
+    matrices = {name: np.full(shape, 0.02, np.float32) for name, shape in lora_inputs(config).items()}
+    uploads = cuda.uploads
+    found = runner(inputs | matrices)["actions"]
+    assert cuda.uploads == uploads + len(matrices) and cuda.launches == 2, "by the same graph"
+    np.testing.assert_allclose(found, OnnxRunner(MODEL / "tick.onnx")(inputs | matrices)["actions"], atol=1e-4)
+    assert np.abs(found - before).max() > 1e-3
+    np.testing.assert_array_equal(runner(inputs)["actions"], before)
 
 
 def test_other_numbers_of_frames_fit_and_too_many_are_refused() -> None:
@@ -258,6 +339,26 @@ def test_a_wrong_shape_and_a_lost_gpu_are_named() -> None:
     cuda.lost = True
     with pytest.raises(BackendError, match="CUDA: cudaErrorDeviceLost"):
         runner(inputs)
+
+
+@pytest.mark.parametrize(
+    ("room", "told"),
+    [
+        (0, "cannot prepare the engine on this GPU; its memory may be full"),
+        (2, "cudaErrorMemoryAllocation, allocating 4352 bytes of pinned memory"),
+        (3, "cudaErrorMemoryAllocation, allocating 4352 bytes of the GPU's memory"),
+    ],
+)
+def test_a_full_gpu_is_named_and_gets_back_what_was_taken(monkeypatch: pytest.MonkeyPatch, room: int, told: str) -> None:
+    cuda = fake_gpu.Cuda(room)
+
+    def runner(network: Path, precision: str) -> tensorrt.TensorRTRunner:
+        return tensorrt.TensorRTRunner(network.read_bytes(), fake_gpu.tensorrt(cuda), cuda, precision)
+
+    monkeypatch.setattr(tensorrt, "runner", runner)
+    served = serve(MODEL, ("distance",))
+    assert served.backend == "onnxruntime" and told in served.passed_over["tensorrt"]
+    assert not cuda.memory and not cuda.handles
 
 
 def test_an_engine_the_gpu_refuses_is_an_error() -> None:

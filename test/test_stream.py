@@ -17,11 +17,13 @@ from act2goal_ros.control.chunk import ActionChunk, ChunkError
 from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryController, TrajectoryCommand
 from act2goal_ros.control.jerkpath import GRID, stop
 from act2goal_ros.control.limits import uniform_limits
+from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stream import CommandStream
 from act2goal_ros.control.trajectory import Trajectory
 
 NAMES = tuple("abcdef")
 LIMITS = uniform_limits(NAMES)
+ROBOTS = {name: replace(RobotConfig.load(name).limits, names=NAMES) for name in ("ur5e", "ur5e_sim")}
 NOW = 1.76e9  # s; a clock as it is today, where a double resolves 0.2 µs
 LEAD, TICK = 0.02, 0.02
 
@@ -107,11 +109,13 @@ FAULTS = ("position", "outside", "gripper", "stamp", "dt", "gripper_shape", "emp
     slower=st.sampled_from([1.0, 0.5]),
     position=st.sampled_from([0.3, 1.0, 6.28]),
     messages=st.sampled_from([3, 5, 8, 25]),
+    robot=st.sampled_from(["", "ur5e", "ur5e_sim"]),
 )
-def test_no_stream_of_chunks_breaks_a_limit_or_a_derivative(seed, jump, slower, position, messages) -> None:
-    """Chunks that wander, leap, are late or over already; one in five is bad, and refused whole."""
+def test_no_stream_of_chunks_breaks_a_limit_or_a_derivative(seed, jump, slower, position, messages, robot) -> None:
+    """Chunks that wander, leap, are late or over already; one in five is bad, and refused whole. Limits of many kinds, and a robot's."""
     random = np.random.default_rng(seed)
-    limits = uniform_limits(NAMES, position).scaled(1.0, slower, slower)
+    limits = (ROBOTS[robot] if robot else uniform_limits(NAMES, position)).scaled(1.0, slower, slower)
+    position = np.minimum(position, np.minimum(-limits.lower, limits.upper))
     stream, now, last = CommandStream(limits), NOW, None
     stream.reset(random.uniform(-0.9, 0.9, 6) * position)
     for _ in range(messages):
@@ -127,7 +131,11 @@ def test_no_stream_of_chunks_breaks_a_limit_or_a_derivative(seed, jump, slower, 
                 stream.adopt(offered)
         sent = stream.brake(now, LEAD) if random.random() < 0.05 else stream.advance(now, LEAD)
         check_extrema(sent, limits)
-        assert not sent.velocities[-1].any() and not sent.accelerations[-1].any()
+        whole = stream.resend(now, 0.0)  # what controllers that replace at once are sent
+        check_extrema(whole, limits)
+        for each in (sent, whole):
+            assert not each.velocities[-1].any() and not each.accelerations[-1].any()
+        check_joined(whole, sent)
         if last is not None:
             check_joined(last, sent)
         last = sent

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 torch = pytest.importorskip("torch")
 
 from tensorboardX.proto.event_pb2 import Event  # noqa: E402
+from test_dataset import episode  # noqa: E402
 from training_under_test import TINY, curve, small_episodes, small_training  # noqa: E402
 
 from act2goal_ros.cli.train import command  # noqa: E402
@@ -198,6 +199,29 @@ def test_the_average_lags_and_steps_aside(episodes: Episodes) -> None:
     assert module.weight.item() == 1.0
 
 
+def test_a_training_ends_with_the_averaged_weights(episodes: Episodes, tmp_path: Path) -> None:
+    system = small_training(tmp_path, episodes)
+    kept = load(tmp_path / "stage1.pt")
+    for name, value in system.state_dict().items():
+        assert torch.equal(value, kept["average"][name]), name
+    assert any(not torch.equal(kept["average"][name], value) for name, value in kept["model"].items())
+
+
+def test_gradients_are_clipped(episodes: Episodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    norms, step = [], torch.optim.AdamW.step
+
+    def watched(self: torch.optim.AdamW, *arguments: Any, **named: Any) -> Any:
+        gradients = [p.grad.norm() for group in self.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(torch.stack(gradients).norm().item())
+        return step(self, *arguments, **named)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    small_training(tmp_path, episodes, steps=3, clip=1e-3)
+    header, *logged = curve(tmp_path)
+    assert norms == pytest.approx([1e-3] * 3, rel=1e-2)
+    assert all(float(row[header.index("norm")]) > 1e-2 for row in logged), "what it was is what is told"
+
+
 def test_recipes() -> None:
     """The paper's stage 1 is L_v + 0.1 L_a, its stage 2 L_a; labels of the simulator are no part of either."""
     for stage, video, action in (("stage1", 1.0, 0.1), ("stage2", 0.0, 1.0)):
@@ -285,6 +309,33 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
 
 
 # Bad numbers, full disks, bad data
+
+
+def test_there_is_a_checkpoint_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save that is killed when the new file is about to take the old one's place leaves the old one there."""
+    path = tmp_path / "stage1.pt"
+    save(path, {"steps": 1})
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "replace", killed)
+        save(path, {"steps": 2})
+    assert (load(path)["steps"], load(previous(path))["steps"]) == (1, 1)
+    save(path, {"steps": 3})
+    assert (load(path)["steps"], load(previous(path))["steps"]) == (3, 1)
+
+
+def test_a_file_system_without_second_names_keeps_two_checkpoints_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "stage1.pt"
+    for steps in range(3):
+        save(path, {"steps": steps})
+    assert (load(path)["steps"], load(previous(path))["steps"]) == (2, 1)
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
@@ -436,12 +487,14 @@ def test_the_command_trains_and_names_what_is_wrong(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(train, "HELD_OUT_PLANS", 2)
     data, run = tmp_path / "data", tmp_path / "run"
     small_episodes(data)
+    write_shard(data / "00001", [episode(40, 7)])  # pictures of 16 pixels
 
     def call(*arguments: str) -> Any:
         return CliRunner().invoke(command, [str(data), str(run), "--device", "cpu", "--batch", "2", *arguments])
 
     result = call("--steps", "2", "--steps", "stage1=3", "--recipe", "paper", "--weight", "video=0.5")
     assert result.exit_code == 0, result.output
+    assert "episode 0: frames has shape" in result.output and "\n1 shards or episodes skipped" in result.output
     assert [load(run / f"{part}.pt")["steps"] for part in ("autoencoder", "stage1", "stage2")] == [2, 3, 2]
     assert load(run / "stage1.pt")["weights"] == {"video": 0.5, "action": 0.1} | recipe.UNLABELLED
     result = call("--steps", "1", "--part", "distilled", "--start-from", str(run / "stage2.pt"), "--teacher-steps", "2")
@@ -453,6 +506,13 @@ def test_the_command_trains_and_names_what_is_wrong(tmp_path: Path, monkeypatch:
     assert load(tmp_path / "tuned" / "autoencoder.pt")["steps"] == 0, "that of the model it starts from"
     result = CliRunner().invoke(command, [*starting, "--start-from", str(data)])
     assert result.exit_code == 1 and "no weights" in result.output and "start from a checkpoint" in result.output
+    alone = [str(data), str(tmp_path / "alone"), "--device", "cpu", "--batch", "2", "--part", "stage2", "--steps", "1"]
+    result = CliRunner().invoke(command, alone)
+    assert result.exit_code == 1 and "there is no" in result.output and "train it, or give --start-from" in result.output, result.output
+    (tmp_path / "alone").mkdir()
+    shutil.copy(run / "stage1.pt", tmp_path / "alone" / "stage1.previous.pt")
+    result = CliRunner().invoke(command, alone)
+    assert result.exit_code == 0 and "stage1.previous.pt; new there: nothing" in result.output, result.output
     result = call("--steps", "walk=3")
     assert result.exit_code == 2 and "--steps of walk: the parts are acting, autoencoder, looking, world, stage1" in result.output
     result = call("--steps", "four")
@@ -460,6 +520,20 @@ def test_the_command_trains_and_names_what_is_wrong(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(config.PRESETS, "tiny", replace(TINY, expert_width=32))
     result = call("--steps", "4", "--part", "stage1")
     assert result.exit_code == 1 and "stage1.pt is of another configuration: expert_width 16 there, 32 here" in result.output
+
+
+def test_the_command_starts_several_processes(tmp_path: Path) -> None:
+    """Which share autoencoder, latents and both stages."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    made = [e.__class__(**{**e.__dict__, "frames": e.frames.repeat(8, 1).repeat(8, 2)}) for e in (episode(40, seed) for seed in range(2))]
+    write_shard(data / "00000", made)
+    arguments = ["train", str(data), str(run), "--processes", "2", "--steps", "1", "--batch", "2", "--device", "cpu"]
+    program = [sys.executable, "-m", "act2goal_ros.cli.main", *arguments]
+    made_by = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert made_by.returncode == 0, made_by.stderr[-2000:]
+    for part in ("autoencoder", "stage1", "stage2"):
+        assert load(run / f"{part}.pt")["steps"] == 1
+    assert "stage1:" in made_by.stderr and "<" in made_by.stderr, "a bar with the time left"
 
 
 def test_released_weights_come_back(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from act2goal_ros.learning.convert import Source
     from act2goal_ros.learning.resample import Grid
     from act2goal_ros.learning.simulate import Recorder
+    from act2goal_ros.model.config import ModelConfig
 
 EPISODES_PER_SHARD = 20
 ROBOT = click.option("--robot", default="ur5e_sim", show_default=True, help="Name or path of a file in config/robots.")
+PRESET = click.option("--preset", default="tiny", show_default=True, type=click.Choice(["tiny", "base", "paper"]),
+                      help="Whose pictures: of 128, 224 or 256 pixels a side.")  # fmt: skip
 FOLDER = click.Path(path_type=Path)
 
 
@@ -90,7 +94,8 @@ def _record_shard(job: tuple[Path, int, tuple[str, Path | None, int, float, bool
     recorder = _recorder(*settings)
     made = [recorder.record(seed + i) for i in range(EPISODES_PER_SHARD)]
     kept = [episode for episode in made if episode is not None]
-    write_shard(folder, kept)
+    if kept:  # else the others go on, and this one is tried again with the next call
+        write_shard(folder, kept)
     return len(made) - len(kept)
 
 
@@ -104,8 +109,9 @@ def _record_shard(job: tuple[Path, int, tuple[str, Path | None, int, float, bool
 @click.option("--environment", default="recorded", show_default=True, help="What to call these episodes.")
 @click.option("--frame-tolerance", default=0.06, show_default=True, help="s from a step to the frame nearest to it, at most.")
 @click.option("--joint-gap", default=0.25, show_default=True, help="s between two joint states, at most.")
+@PRESET
 def bag(bags: tuple[Path, ...], folder: Path, robot: str, camera: str, source: str, environment: str,
-        frame_tolerance: float, joint_gap: float) -> None:  # fmt: skip
+        frame_tolerance: float, joint_gap: float, preset: str) -> None:  # fmt: skip
     """Convert rosbag2 recordings to shards in FOLDER, one episode each: BAGS are bags or folders of bags.
 
     The goal of an episode is its last frame. Can be interrupted and started again; recordings that FOLDER has already are left alone.
@@ -116,14 +122,15 @@ def bag(bags: tuple[Path, ...], folder: Path, robot: str, camera: str, source: s
     from act2goal_ros.learning.bags import BagOptions, episode_of_bag
     from act2goal_ros.learning.convert import Source
 
-    grid = _grid(frame_tolerance, joint_gap)
+    config = _config(preset)
+    grid = _grid(config, frame_tolerance, joint_gap)
     try:
         options = BagOptions(robot=RobotConfig.load(robot), camera=camera, command=source, environment=environment, step=grid.step)
         found = list(dict.fromkeys(path.resolve() for given in bags for path in find_recordings(given)))
     except (RobotError, BagError) as error:
         raise click.ClickException(str(error)) from error
     sources = (Source(str(path), partial(episode_of_bag, path, options, grid), path) for path in found)
-    _convert(sources, len(found), folder)
+    _convert(sources, len(found), folder, config)
 
 
 @command.command()
@@ -138,8 +145,9 @@ def bag(bags: tuple[Path, ...], folder: Path, robot: str, camera: str, source: s
 @click.option("--gripper-range", nargs=2, type=float, default=(0.0, 1.0), show_default=True, help="Its values: open, closed.")
 @click.option("--degrees", is_flag=True, help="Joints are in degrees.")
 @click.option("--environment", default="", help="What to call the episodes; default: their task.")
+@PRESET
 def lerobot(dataset: Path, folder: Path, robot: str, state: str, action: str, camera: str, joints: str, gripper: str,
-            gripper_range: tuple[float, float], degrees: bool, environment: str) -> None:  # fmt: skip
+            gripper_range: tuple[float, float], degrees: bool, environment: str, preset: str) -> None:  # fmt: skip
     """Convert the LeRobot data set (v3) in folder DATASET to shards in FOLDER, at the model's rate.
 
     Can be interrupted and started again; episodes that FOLDER has already are left alone.
@@ -160,9 +168,10 @@ def lerobot(dataset: Path, folder: Path, robot: str, state: str, action: str, ca
         entries = made.data.episodes()
     except (RobotError, LeRobotError) as error:
         raise click.ClickException(str(error)) from error
-    grid = _grid(0.5 / made.data.fps, 1.5 / made.data.fps)
+    config = _config(preset)
+    grid = _grid(config, 0.5 / made.data.fps, 1.5 / made.data.fps)
     sources = (Source(made.name(e), partial(made.episode, e, grid), dataset, e.number) for e in entries)
-    _convert(sources, len(entries), folder)
+    _convert(sources, len(entries), folder, config)
 
 
 @command.command("export-lerobot")
@@ -172,16 +181,16 @@ def lerobot(dataset: Path, folder: Path, robot: str, state: str, action: str, ca
 @click.option("--task", default="", help="Of all episodes; default: their environment.")
 @click.option("--robot-type", default="ur5e_sim", show_default=True)
 @click.option("--codec", default="av1", show_default=True, type=click.Choice(["av1", "h264"]))
-def export_lerobot(shards: Path, folder: Path, fps: int, task: str, robot_type: str, codec: str) -> None:
+@PRESET
+def export_lerobot(shards: Path, folder: Path, fps: int, task: str, robot_type: str, codec: str, preset: str) -> None:
     """Write the episodes of SHARDS to FOLDER as a LeRobot data set (v3). Can be interrupted and started again."""
     from act2goal_ros.data.lerobot import LeRobotError
     from act2goal_ros.data.video import VideoError
     from act2goal_ros.learning.checks import load_episodes, report
     from act2goal_ros.learning.dataset import DatasetError
     from act2goal_ros.learning.lerobot import ExportOptions, export
-    from act2goal_ros.model.config import PRESETS
 
-    config = PRESETS["tiny"]
+    config = _config(preset)
     try:
         loaded = load_episodes(shards, config)
         written = export(loaded, folder, config, ExportOptions(fps=fps, task=task, robot=robot_type, codec=codec))
@@ -196,13 +205,13 @@ def export_lerobot(shards: Path, folder: Path, fps: int, task: str, robot_type: 
 @command.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--pictures/--no-pictures", default=True, show_default=True, help="Without: as the part acting takes it.")
-def check(folder: Path, pictures: bool) -> None:
+@PRESET
+def check(folder: Path, pictures: bool, preset: str) -> None:
     """Say what the shards in FOLDER hold: episodes, steps and hours by environment, and what is skipped and why."""
     from act2goal_ros.learning.checks import load_episodes, report
     from act2goal_ros.learning.dataset import DatasetError
-    from act2goal_ros.model.config import PRESETS
 
-    config = PRESETS["tiny"]
+    config = _config(preset)
     try:
         loaded = load_episodes(folder, config, pictures=pictures)
     except DatasetError as error:
@@ -223,25 +232,29 @@ def check(folder: Path, pictures: bool) -> None:
         click.echo(line)
 
 
-def _grid(frame_tolerance: float, joint_gap: float) -> "Grid":
-    from act2goal_ros.learning.resample import Grid
+def _config(preset: str) -> "ModelConfig":
+    """Of one camera: recordings are converted a camera at a time."""
     from act2goal_ros.model.config import PRESETS
 
-    config = PRESETS["tiny"]
+    return replace(PRESETS[preset], views=1)
+
+
+def _grid(config: "ModelConfig", frame_tolerance: float, joint_gap: float) -> "Grid":
+    from act2goal_ros.learning.resample import Grid
+
     return Grid(step=config.step, size=config.camera_size, frame_tolerance=frame_tolerance, joint_gap=joint_gap)
 
 
-def _convert(sources: "Iterable[Source]", count: int, folder: Path) -> None:
+def _convert(sources: "Iterable[Source]", count: int, folder: Path, config: "ModelConfig") -> None:
     """Converts with a progress bar and names what was skipped; an error when FOLDER has nothing in the end."""
     from act2goal_ros.learning.checks import report
     from act2goal_ros.learning.convert import Conversion, convert
     from act2goal_ros.learning.dataset import DatasetError
-    from act2goal_ros.model.config import PRESETS
 
     done = Conversion()
     try:
         with tqdm(total=count, unit="episode") as bar:
-            for done in convert(sources, folder, PRESETS["tiny"]):
+            for done in convert(sources, folder, config):
                 bar.update()
                 bar.set_postfix(skipped=len(done.skipped))
     except DatasetError as error:

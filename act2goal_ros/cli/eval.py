@@ -66,7 +66,7 @@ def command(
     try:
         with tempfile.TemporaryDirectory() as nowhere, RowLog(_rows_file(output, Path(nowhere)), header) as log:
             rows = run_jobs(log, jobs, workers)
-    except LogError as error:
+    except (LogError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     _report(rows, environments, {"model": bundle.name, "model_hash": bundle.hash, "options": options}, output)
     if films:

@@ -31,23 +31,29 @@ def command(
     RUN may also be a folder with weights.safetensors, as exports have.
     """
     from act2goal_ros.learning import released
-    from act2goal_ros.learning.checkpoint import CheckpointError, load
+    from act2goal_ros.learning.checkpoint import CheckpointError, load, load_weights
     from act2goal_ros.learning.presets import build_system
-    from act2goal_ros.model.config import ModelConfig
+    from act2goal_ros.model.config import ConfigError, ModelConfig
     from act2goal_ros.serving.bundle import WEIGHTS
     from act2goal_ros.serving.export import export
+    from act2goal_ros.serving.runner import BackendError
 
     try:
-        state = released.load(run) if (run / WEIGHTS).exists() else load(run / f"{part}.pt")
-    except CheckpointError as error:
+        state = released.load(run) if (run / WEIGHTS).exists() else load(run / f"{part}.pt", "average", "config")
+        system = build_system(ModelConfig.from_dict(state["config"] | ({"flow_steps": flow_steps} if flow_steps else {})))
+        if missing := load_weights(system, state["average"], state["config"], run):
+            raise CheckpointError(f"checkpoint of {run} lacks {', '.join(missing[:5])}: the part {part} alone is no whole model")
+    except (CheckpointError, ConfigError) as error:
         raise click.ClickException(str(error)) from error
-    system = build_system(ModelConfig.from_dict(state["config"] | ({"flow_steps": flow_steps} if flow_steps else {})))
-    system.load_state_dict(state["average"])
     training = {"from": run.name}
     if "steps" in state:
         training = {"part": part, "steps": state["steps"], "minutes": round(state["elapsed"] / 60, 1)}
     description = {"name": name, "robots": list(robots), "training": training}
     if about is not None:
         description |= json.loads(about.read_text())
-    for network, difference in export(system, folder, description, levels).items():
+    try:
+        differences = export(system, folder, description, levels)
+    except (ConfigError, BackendError) as error:
+        raise click.ClickException(str(error)) from error
+    for network, difference in differences.items():
         click.echo(f"{network}: differs from torch by {difference:.1e} of its range")

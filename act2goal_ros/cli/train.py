@@ -177,18 +177,19 @@ class _Run:
         self.states = Episodes(states, config=self.config, pictures=False) if states is not None else None
         if self.states is not None:
             _expect_labels(self.states)
-        for line in report(self.episodes.skipped + (self.states.skipped if self.states else [])):
+        skipped = self.episodes.skipped + (self.states.skipped if self.states else [])
+        for line in [*report(skipped), *[f"{len(skipped)} shards or episodes skipped"] * bool(skipped)]:
             click.echo(line, err=True)
 
     def parts(self, part: str, start_from: Path | None, flow_steps: int, teacher_steps: int) -> None:
-        """Trains what was asked for; stage 2 alone goes on from the run's stage 1, if there is one."""
+        """Trains what was asked for; stage 2 alone goes on from the run's stage 1."""
         from act2goal_ros.learning import acting
         from act2goal_ros.learning.distill import Student
         from act2goal_ros.learning.train import prepare
 
         system = self.system
-        if start_from is None and part == "stage2" and (self.folder / "stage1.pt").exists():
-            start_from = self.folder / "stage1.pt"
+        if start_from is None and part == "stage2":
+            start_from = self._stage1()
         start = _weights(start_from) if start_from is not None else None
         if part == "acting":
             self._act(system, start, start_from)
@@ -212,6 +213,16 @@ class _Run:
         for stage in ("world", "stage1", "stage2"):
             if part == stage or (part == "all" and stage != "world"):
                 self._stage(system, stage)
+
+    def _stage1(self) -> Path | None:
+        """The run's newest checkpoint of stage 1. CheckpointError where there is none, and stage 2 has not begun either."""
+        from act2goal_ros.learning.checkpoint import CheckpointError, previous
+
+        newest = self.folder / "stage1.pt"
+        found = next((path for path in (newest, previous(newest)) if path.is_file()), None)
+        if found is None and not (self.folder / "stage2.pt").is_file():
+            raise CheckpointError(f"stage 2 goes on from stage 1, and there is no {newest}: train it, or give --start-from")
+        return found
 
     def _act(self, system: "System", start: dict[str, Any] | None, start_from: Path | None) -> None:
         """Trains the expert on where things are."""

@@ -48,8 +48,17 @@ def write(path: Path, size: int, fill: Callable[[BinaryIO], object], keep: Path 
             f"{path} could not be written: {error}; it needs about {size} bytes, {free} are free in {path.parent}"
         ) from error
     if keep is not None and path.exists():
-        path.replace(keep)
+        _name_too(path, keep)
     temporary.replace(path)
+
+
+def _name_too(path: Path, keep: Path) -> None:
+    """Gives a file a second name, so that it is there under the first at every moment; renames it where file systems have no such thing."""
+    keep.unlink(missing_ok=True)
+    try:
+        os.link(path, keep)
+    except OSError:
+        path.replace(keep)
 
 
 def previous(path: Path) -> Path:

@@ -15,7 +15,7 @@ from act2goal_ros.control.progress import ReachedSample, rms_distance
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.learning.execution import MakeExecution, StreamExecution
 from act2goal_ros.learning.levels import Denoiser, policy_at
-from act2goal_ros.learning.plans import make_planner
+from act2goal_ros.learning.plans import VARIANTS, make_planner
 from act2goal_ros.serving.bundle import ModelBundle
 from act2goal_ros.serving.imagination import Imagination, Imagined
 from act2goal_ros.serving.policy import GoalPolicy, LiveFrame, PlanKeys, Proprio
@@ -44,6 +44,18 @@ class LoopSettings:
     join: str = "prefix"
     duration: float | None = None  # by default OGBench's limit of the task's environment
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """ValueError for a variant, look or way to join that there is not, and for periods and delays that cannot be."""
+        for name, there_are in (("variant", VARIANTS), ("join", JOINS)):
+            if getattr(self, name) not in there_are:
+                raise ValueError(f"{name} '{getattr(self, name)}' is not one of {', '.join(there_are)}")
+        look_range(self.look)
+        for name in ("frame_period", "chunk_every", "plan_period", "denoising_steps"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} = {getattr(self, name):g}, it must be above 0")
+        if not self.delay >= 0:
+            raise ValueError(f"delay = {self.delay:g} s, it must be at least 0")
 
 
 @dataclass
@@ -108,9 +120,7 @@ class Loop:
             self.execution = execution
 
     def configure(self, settings: LoopSettings) -> None:
-        """From now on with these settings. ValueError for a variant, look, spacing or way to join that there is not."""
-        if settings.join not in JOINS:
-            raise ValueError(f"join '{settings.join}' is not one of {', '.join(JOINS)}")
+        """From now on with these settings. ValueError for a spacing that there is not, and a variant that these networks cannot do."""
         config = self.bundle.config if settings.spacing is None else replace(self.bundle.config, spacing=settings.spacing)
         self.settings = settings
         self.execution = partial(StreamExecution, join=settings.join)

@@ -76,7 +76,7 @@ def check_joints(bundle: Any, robot: RobotConfig) -> None:
 
 
 def warm_up(bundle: Any, policy: Any) -> None:
-    """Runs every network once or twice, so that the first chunk comes as fast as the others."""
+    """Runs every network once or twice, so that the first chunk comes as fast as the others; what fails then fails here."""
     config = bundle.config
     height, width = bundle.image_size
     frame = policy.observe(np.zeros((height, width, 3), np.uint8))
@@ -85,6 +85,7 @@ def warm_up(bundle: Any, policy: Any) -> None:
     proprio = Proprio(np.zeros(config.joints), np.zeros(config.joints), 0.0)
     for _ in range(2):
         policy.act(keys, frame, proprio, np.ones(frames, np.bool_), np.arange(1.0, frames + 1), None)
+    _ = frame.latent  # computed when asked for
 
 
 def features(message: PlanFeatures) -> NDArray[np.float32] | None:

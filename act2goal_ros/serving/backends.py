@@ -42,12 +42,16 @@ def serve(folder: Path, networks: Iterable[str], backend: str = "auto", threads:
         raise BackendError(f"backend '{backend}' is not one of {', '.join(BACKENDS)}")
     names, reference, passed_over = tuple(networks), Reference(folder), {}
     for candidate in PREFERRED if backend == "auto" else (backend,):
+        runners: dict[str, Runner] = {}
+        network = ""
         try:
-            runners = {name: make_runner(folder / f"{name}.onnx", candidate, threads) for name in names}
-            for name, runner in runners.items():
-                reference.check(name, runner)
+            for network in names:
+                runners[network] = make_runner(folder / f"{network}.onnx", candidate, threads)
+                reference.check(network, runners[network])
         except BackendError as error:
             passed_over[candidate] = str(error)
+        except Exception as error:  # noqa: BLE001 - drivers and libraries raise what they like, and the next backend may work
+            passed_over[candidate] = f"{network}: {type(error).__name__}: {error}"
         else:
             return Served(candidate, runners, passed_over)
     raise BackendError("; ".join(f"backend '{name}' cannot serve {folder.name}: {why}" for name, why in passed_over.items()))

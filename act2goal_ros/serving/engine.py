@@ -134,17 +134,23 @@ class EngineCache:
         self.folder = folder or home / "act2goal" / "engines"
 
     def get(self, network: Path, target: Target) -> bytes:
-        """The engine, from the cache or built now; one that is damaged or made for something else is built anew."""
+        """The engine, from the cache or built now; one that is damaged or made for something else is built anew.
+
+        One that cannot be kept is given nevertheless, with a warning.
+        """
         wanted = self._header(network, target)
         path = self._place(network, wanted)
         try:
             engine = self._read(path, wanted)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             log.warning("%s: %s; building it anew", path, error)
             engine = None
         if engine is None:
             engine = build(network.read_bytes(), target)
-            self._write(path, wanted, engine)
+            try:
+                self._write(path, wanted, engine)
+            except OSError as error:
+                log.warning("%s cannot be kept, it is built at every start: %s", path, error)
         return engine
 
     def path(self, network: Path, target: Target) -> Path:

@@ -41,11 +41,11 @@ def runner(network: Path, precision: str) -> "TensorRTRunner":
     return TensorRTRunner(EngineCache().get(network, target), trt, runtime, precision)
 
 
-def _done(runtime: Any, answer: tuple[Any, ...]) -> Any:
-    """What a CUDA call returned; BackendError when it failed."""
+def _done(runtime: Any, answer: tuple[Any, ...], doing: str = "") -> Any:
+    """What a CUDA call returned; BackendError when it failed, `doing` what."""
     status, *values = answer
     if status != runtime.cudaError_t.cudaSuccess:
-        raise BackendError(f"CUDA: {status.name}")
+        raise BackendError(f"CUDA: {status.name}{doing and f', {doing}'}")
     return values[0] if values else None
 
 
@@ -54,19 +54,16 @@ class _Buffer:
 
     def __init__(self, runtime: Any, shape: tuple[int, ...], dtype: Any) -> None:
         self.dtype, self.bytes = np.dtype(dtype), int(np.prod(shape)) * np.dtype(dtype).itemsize
-        self.host_address = int(_done(runtime, runtime.cudaMallocHost(self.bytes)))
-        self.device_address = int(_done(runtime, runtime.cudaMalloc(self.bytes)))
-        weakref.finalize(self, _free, runtime, self.host_address, self.device_address)
+        doing = f"allocating {self.bytes} bytes"
+        self.host_address = int(_done(runtime, runtime.cudaMallocHost(self.bytes), f"{doing} of pinned memory"))
+        weakref.finalize(self, runtime.cudaFreeHost, self.host_address)
+        self.device_address = int(_done(runtime, runtime.cudaMalloc(self.bytes), f"{doing} of the GPU's memory"))
+        weakref.finalize(self, runtime.cudaFree, self.device_address)
         self._memory = (ctypes.c_byte * self.bytes).from_address(self.host_address)
 
     def host(self, shape: tuple[int, ...]) -> np.ndarray:
         """The host's memory as an array of that shape."""
         return np.frombuffer(self._memory, self.dtype, int(np.prod(shape))).reshape(shape)
-
-
-def _free(runtime: Any, host_address: int, device_address: int) -> None:
-    runtime.cudaFreeHost(host_address)
-    runtime.cudaFree(device_address)
 
 
 class TensorRTRunner:
@@ -81,7 +78,10 @@ class TensorRTRunner:
         if self._engine is None:
             raise BackendError(f"{trt.__name__} {trt.__version__} cannot load the engine on this GPU")
         self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise BackendError(f"{trt.__name__} {trt.__version__} cannot prepare the engine on this GPU; its memory may be full")
         self._stream = _done(runtime, runtime.cudaStreamCreate())
+        weakref.finalize(self, runtime.cudaStreamDestroy, self._stream)
         names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
         self._inputs = [name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         self._outputs = [name for name in names if name not in self._inputs]
@@ -145,4 +145,7 @@ class TensorRTRunner:
         _done(runtime, runtime.cudaStreamBeginCapture(self._stream, mode))
         self._enqueue()
         graph = _done(runtime, runtime.cudaStreamEndCapture(self._stream))
-        return _done(runtime, runtime.cudaGraphInstantiate(graph, 0))
+        executable = _done(runtime, runtime.cudaGraphInstantiate(graph, 0))
+        weakref.finalize(self, runtime.cudaGraphExecDestroy, executable)
+        _done(runtime, runtime.cudaGraphDestroy(graph))
+        return executable

@@ -85,7 +85,8 @@ def main(
     click.echo("\n".join(table(found)))
     if publish:
         measured = origin() | {"command": _command(lerobot)} if lerobot is not None else {}
-        merge("realtime", {"lerobot": (load("realtime").get("lerobot") or {}) | found | measured})
+        kept = load("realtime").get("lerobot") or {}
+        merge("realtime", {"lerobot": kept | found | measured, "idle_ticks": found["ours"]["idle_ticks"]})
 
 
 def _command(lerobot: Path) -> str:

@@ -17,7 +17,6 @@ ROOM = 0.004  # m that a finger needs beside an obstacle
 TURNS = np.pi / 36 * np.arange(1, 37)  # rad that the gripper may turn for it, smallest first
 FINGERS = ((-0.004, (0.042, 0.052)), (0.035, (0.052, 0.066, 0.08)))  # m, open: lower end, faces; of pads and of what bears them
 FINGER_HALF_WIDTH = 0.011  # m
-CLOCKWISE = np.pi / 4  # rad, of a half turn that may go either way
 WRIST = 4.5  # rad either way, of the last joint's 2π, as the arm's own turns come on top: no gripper is turned beyond
 Turns = tuple[float, float]  # rad, how far the gripper may turn clockwise (≤ 0) and counterclockwise (≥ 0)
 UNLIMITED: Turns = (-np.inf, np.inf)
@@ -66,16 +65,15 @@ def turns_left(wrist: float) -> Turns:
     return min(wrist - WRIST, 0.0), max(wrist + WRIST, 0.0)
 
 
-def symmetric_heading(yaw: float, heading: float, turns: Turns = UNLIMITED) -> float:
-    """`heading` or its opposite, rad, whichever a gripper at `yaw` turns to: within the turns that are left up to 45° clockwise or 135°
-    counterclockwise. Not the nearest: a quarter turn, as from drawer to window, would be a tie, and whoever learns from this take the mean.
+def turn_to(heading: float, yaw: float, joints: np.ndarray) -> float:
+    """The turn, rad, of a gripper at `yaw` that points down to `heading`, so that it always gets there with the same whole turns of its
+    wrist, whichever way is nearer: where two ways were as good, whoever learns from this would take the mean.
+
+    `heading` is counted on in whole turns from where joints (6,) of 0 rad would have the gripper.
     """
-    turn = (heading - yaw + CLOCKWISE) % np.pi - CLOCKWISE
-    if turn > turns[1]:
-        turn -= np.pi
-    elif turn < turns[0]:
-        turn += np.pi
-    return float(yaw + turn)
+    turned = float(joints[0] - joints[-1] + np.pi / 2)  # up to whole turns the yaw
+    nearest = wrap(heading - yaw)
+    return float(nearest + 2 * np.pi * np.round((heading - turned - nearest) / (2 * np.pi)))
 
 
 def clear_way(pinch: np.ndarray, position: np.ndarray, end: np.ndarray, obstacles: np.ndarray, carried: float = 0.0) -> np.ndarray:

@@ -4,10 +4,12 @@ import numpy as np
 
 from act2goal_ros.sim.arm import SimulatedArm
 from act2goal_ros.sim.experts.base import ObjectExpert
-from act2goal_ros.sim.experts.motion import clear_way, symmetric_heading, wrap
+from act2goal_ros.sim.experts.motion import clear_way, turn_to
 from act2goal_ros.sim.furniture import WAYS, FurnitureScene
 
-HEADINGS = {"drawer": 0.0, "window": np.pi / 2}  # rad: the fingers stand on both sides of the handle along its way
+# rad, see turn_to: the fingers stand on both sides of the handle along its way, and the wrist is hardly turned from one to the other
+HEADINGS = {"drawer": 0.0, "window": np.pi / 2}
+TURN = 2.0  # rad that the gripper is sent on at a time: beyond half a turn the other way would be nearer
 HOVER = 0.06  # m above the handle
 ALIGNED, TURNED = 0.018, 0.1  # m along its way and rad, how well the open gripper must stand above the handle before it descends
 BESIDE, PLAY = 0.03, 0.06  # m that the pinch point may be off the handle, across its way (it is 10 cm wide) and along it
@@ -37,7 +39,8 @@ class SlideExpert(ObjectExpert):
         pinch, yaw, way = self._arm.pinch_position, self._arm.gripper_yaw, WAYS[self._name]
         handle = self.handled + self.object_error[:3]
         to_go = self._position - self._scene.slide(self._name) + float(way @ self.target_error[:3])
-        heading = symmetric_heading(yaw, HEADINGS[self._name], self._turns_left())
+        turn = turn_to(HEADINGS[self._name], yaw, self._arm.joint_positions)
+        heading = yaw + float(np.clip(turn, -TURN, TURN))
         off = pinch - handle
         along = float(way @ off)
         across = float(np.linalg.norm(off[:2] - along * way[:2]))
@@ -48,7 +51,7 @@ class SlideExpert(ObjectExpert):
             self.phase = "push"
             ahead = float(np.clip(to_go + np.sign(to_go) * BEYOND, -AHEAD, AHEAD))
             return pinch + ahead * way - (off - along * way), heading, 0.0
-        if across < BESIDE and abs(along) < ALIGNED and abs(wrap(heading - yaw)) < TURNED:
+        if across < BESIDE and abs(along) < ALIGNED and abs(turn) < TURNED:
             self.phase = "descend"
             return clear_way(pinch, handle, handle, self._scene.obstacles()), heading, 0.0
         self.phase = "approach"

@@ -1,0 +1,61 @@
+"""Tables of docs/results/realtime.json: cameras (`transport`), executors, and delays; the benchmarks print the same rows."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+TRANSPORT = [
+    "| size | cameras | published | Hz | sent | received | loss | latency p50 / p99, ms | CPU a camera | CPU receiver |",
+    "|---|---|---|---|---|---|---|---|---|---|",
+]
+EXECUTORS = [
+    "| executor | CPU | ticks, Hz | late p50 / p99 / max, ms | images / joint states / controller states, Hz |",
+    "|---|---|---|---|---|",
+]
+
+
+def transport_line(row: Mapping[str, Any]) -> str:
+    """So many cameras of a size."""
+    late = row["latency_ms"] or {"p50": float("nan"), "p99": float("nan")}
+    return (
+        f"| {row['size']} | {row['cameras']} | {row['published']} | {row['rate_hz']:.1f} | {row['sent']} | {row['received']} "
+        f"| {row['loss']:.2%} | {late['p50']:.1f} / {late['p99']:.1f} | {row['cpu_of_a_camera']:.0%} | {row['cpu_of_the_receiver']:.0%} |"
+    )
+
+
+def executor_line(row: Mapping[str, Any]) -> str:
+    """One executor under the policy's load."""
+    late, received = row["late_ms"], " / ".join(f"{hz:.1f}" for hz in row["received_hz"].values())
+    lates = f"{late['p50']:.2f} / {late['p99']:.2f} / {late['max']:.1f}"
+    return f"| {row['executor']} | {row['cpu']:.1%} | {row['ticks_hz']:.2f} | {lates} | {received} |"
+
+
+def delay_table(sweep: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """A row a method: success and, in brackets, episodes; mean jerk; at each delay in ms."""
+    delays: Sequence[str] = sorted({ms for by_ms in sweep.values() for ms in by_ms}, key=int)
+    lines = [f"| success (episodes), mean jerk in rad/s³ | {' | '.join(f'{ms} ms' for ms in delays)} |", "|---|" + "---|" * len(delays)]
+    for method, by_ms in sweep.items():
+        lines.append(f"| {method} | {' | '.join(_delay_cell(by_ms.get(ms)) for ms in delays)} |")
+    return lines
+
+
+def _delay_cell(cell: Mapping[str, Any] | None) -> str:
+    return "" if cell is None else f"{100 * cell['success_rate']:.0f} % ({cell['episodes']}), {cell['jerk_mean']:.1f}"
+
+
+def sections(result: Mapping[str, Any]) -> list[str]:
+    """The page's sections of what was measured."""
+    lines = []
+    if sweep := result.get("delay_sweep"):
+        about = "Official tasks of cube-single in the plain loop, one inference at a time, the same resets for all (benchmarks/delays.py)."
+        lines += ["", "## Delay between a frame and its chunk", "", about, "", *delay_table(sweep)]
+        if lost := result.get("success_lost_at_200ms"):
+            points = ", ".join(f"{100 * lost[key]:+.1f}" for key in ("difference", "low", "high"))
+            lines += ["", f"Success lost at 200 ms, paired: {points} points (difference, 95 % interval) in {lost['episodes']} episodes; "
+                      "asked: ≤ 3."]  # fmt: skip
+    if rows := result.get("transport"):
+        lines += ["", "## Camera pictures", "", "Cameras and receiver in processes of their own, 30 pictures a second each "
+                  "(benchmarks/transport.py).", "", *TRANSPORT, *map(transport_line, rows)]  # fmt: skip
+    if rows := result.get("executors"):
+        lines += ["", "## Executors", "", "Under the policy's subscriptions and a 50 Hz timer (benchmarks/executors.py).", "",
+                  *EXECUTORS, *map(executor_line, rows)]  # fmt: skip
+    return [*lines, ""] if lines else []
