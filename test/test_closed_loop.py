@@ -37,6 +37,8 @@ class Loop:
     action: bool
     t: float = 0.0  # s since the beginning; never jumps
     jump: float = 0.0  # s of the clock
+    latency: tuple[float, float] = (0.002, 0.006)  # s of messages to the controller, from and to
+    way: float = 0.0  # s since the beginning, when the last message arrives
     deaf: bool = False  # the controller takes nothing and answers nothing, but says what it does
     queue: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     q: Any = field(default_factory=lambda: np.full(6, -1.5))
@@ -129,7 +131,8 @@ class Loop:
         number, self.number = self.number, self.number + 1
         if self.action:
             self.goals.sent(number, trajectory.end, self.t, decision.state != State.RUNNING)
-        self.later(self.random.uniform(0.002, 0.006), lambda: self.arrive(number, trajectory))
+        self.way = max(self.way, self.t + self.random.uniform(*self.latency))  # none overtakes another
+        self.later(self.way - self.t, lambda: self.arrive(number, trajectory))
 
     def arrive(self, number: int, t: Trajectory) -> None:
         assert t.velocities is not None and t.accelerations is not None
@@ -194,6 +197,19 @@ def test_every_kind_of_controller_moves_steadily(mode, action) -> None:
     if action:
         assert loop.goals.counts["preempted"] > 30
         assert not loop.goals.counts["failed"] and not loop.goals.counts["rejected"]
+
+
+@pytest.mark.parametrize("action", [False, True], ids=["topic", "action"])
+@pytest.mark.parametrize(("lead", "leaps"), [(0.02, True), (0.04, False)])
+def test_a_splice_makes_no_leap_where_its_lead_is_longer_than_its_way(lead, leaps, action) -> None:
+    """Messages take 10 – 30 ms. One that arrives after its stamp begins late, with all that follows: the reference steps back."""
+    loop = Loop("splice", action, latency=(0.01, 0.03))
+    loop.executive.lead = lead
+    loop.run(3.0)
+    assert loop.told[-1][:2] == (State.RUNNING, Reason.NONE), loop.told[-1]
+    _, speeds = loop.since(1.5)
+    assert speeds.mean() == pytest.approx(SPEED, rel=0.1)
+    assert (speeds.min() < -SPEED) == leaps and (speeds.max() > 3 * SPEED) == leaps, (speeds.min(), speeds.max())
 
 
 @EACH
