@@ -61,7 +61,7 @@ class PolicyParameters(NodeParameters):
     action_rate: float = param(20.0, "Hz", "goals a second while no new chunk comes, with the action", low=10.0, high=250.0)
     inference_period: float = param(0.0, "s", "least time between chunks; 0: every camera frame", low=0.0, high=1.0)
     join: str = param("prefix", "", "of chunks: the policy is told what is committed, chunks are averaged, or both, or none", choices=JOINS)
-    lead: float = param(0.01, "s", "to a command's first new point; to splice 0.02 or more, and longer than messages take", low=0.0, high=0.2)
+    lead: float = param(0.01, "s", "to the first new point; to splice ≥ 0.02 and longer than messages take", low=0.0, high=0.2)
     horizon: float = param(0.08, "s", "of motion in a command before its braking tail", low=0.02, high=0.5)
     image_timeout: float = param(0.15, "s", "age at which a camera frame is stale", low=0.02, high=5.0)
     joint_states_timeout: float = param(0.1, "s", "age at which joint states are stale", low=0.01, high=5.0)
