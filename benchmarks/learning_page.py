@@ -1,4 +1,4 @@
-"""Makes docs/results.md and its plots from docs/results/learning.json, so that no figure is typed by hand."""
+"""Makes docs/results.md, its plots and the table of the model's card from docs/results/learning.json: no figure is typed by hand."""
 
 import sys
 from typing import Any
@@ -8,6 +8,8 @@ from learning_text import BEST, HORIZONS, INTRO, LEVELS, LOOKS, MSTH_TITLES, PLA
 from results import ROOT, load
 
 PAGE = ROOT / "docs" / "results.md"
+CARD = ROOT / "models" / "act2goal-tiny" / "README.md"
+TABLE = ("<!-- made by benchmarks/learning_page.py -->", "<!-- until here -->")  # around the card's table
 NOT = "not measured"
 Entry = dict[str, Any]
 
@@ -167,13 +169,36 @@ def page(found: Entry) -> str:
     return "\n".join(lines)
 
 
+def card(text: str, found: Entry) -> str:
+    """The model's card with the official tasks' figures in its table; ValueError where the card has no place for it."""
+    before, begin, rest = text.partition(TABLE[0])
+    _, end, after = rest.partition(TABLE[1])
+    if not begin or not end:
+        raise ValueError(f"{CARD}: no '{TABLE[0]}' or no '{TABLE[1]}'")
+    rows = []
+    for key, (title, *_) in TASKS.items():
+        entry = (found.get("tasks") or {}).get(key)
+        if entry:
+            of = f"{entry['successes']} of {entry['episodes']}"
+            success = f"{of} ({percent(entry['success_rate'])}, interval {interval(entry['interval'])})"
+            rows.append([title, success, percent(entry["at_rest_rate"]), " ".join(f"{100 * r:.0f}" for r in entry["per_task"].values()),
+                         ", ".join(map(str, entry["seeds"])), entry["model"]])  # fmt: skip
+        else:
+            rows.append([title, NOT, "", "", "", ""])
+    heads = ["", "success", "at rest and released at the end", "tasks 1 – 5, %", "evaluation seeds", "model"]
+    return "\n".join([before + begin, "", *table(heads, rows), end + after])
+
+
 def main() -> None:
-    """Writes page and plots; with --check only says whether the page is up to date."""
+    """Writes page, plots and the card's table; with --check only says whether they are up to date."""
     found = load("learning")
+    made = {PAGE: page(found), CARD: card(CARD.read_text(), found)}
     if "--check" in sys.argv:
-        sys.exit(0 if PAGE.exists() and PAGE.read_text() == page(found) else f"{PAGE} is not what docs/results gives")
+        stale = [str(path) for path, text in made.items() if not path.exists() or path.read_text() != text]
+        sys.exit(f"{', '.join(stale)}: not what docs/results gives" if stale else 0)
     draw(found)
-    PAGE.write_text(page(found))
+    for path, text in made.items():
+        path.write_text(text)
 
 
 if __name__ == "__main__":

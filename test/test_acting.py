@@ -221,6 +221,15 @@ def test_a_stage_goes_on_from_the_part_acting(tiny: None, tmp_path: Path, monkey
     for name, value in learnt["model"].items():
         assert torch.equal(expert[name], value), name
     assert share == KNOWN_SHARE
+    (tmp_path / "round").mkdir()
+    (tmp_path / "round" / "acting.pt").write_bytes((run / "acting.pt").read_bytes())
+    result = call(seen, tmp_path / "round", "--part", "stage1", "--steps", "1", "--start-from", str(run / "stage1.pt"))
+    assert result.exit_code == 0 and "new there: nothing" in result.output and "goes on from the part acting" in result.output
+    expert, share = given[-1]
+    before = load(run / "stage1.pt")["average"]
+    for name, value in expert.items():
+        assert torch.equal(value, learnt["model"].get(name, before[f"expert.{name}"])), "what acting learnt, on top of all the rest"
+    assert share == KNOWN_SHARE
     result = call(seen, tmp_path / "other", "--part", "stage1", "--steps", "1")
     assert result.exit_code == 0 and "acting" not in result.output and given[-1][1] == 1.0, result.output
     result = call(blind, run, "--part", "stage1", "--steps", "1")

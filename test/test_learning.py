@@ -392,6 +392,28 @@ def test_an_exported_model_is_exported_again(system: System, tmp_path: Path) -> 
     assert bundle.config.flow_steps == 2 and bundle.manifest["training"] == {"from": "weights"}
 
 
+def test_the_mean_of_two_trainings_is_exported(system: System, tmp_path: Path) -> None:
+    moved = {name: value + 0.02 if value.is_floating_point() else value for name, value in system.state_dict().items()}
+    other = copy.deepcopy(system)
+    other.load_state_dict(moved)
+    for name, each in (("one", system), ("two", other)):
+        (tmp_path / name).mkdir()
+        released.save(tmp_path / name, each, each.config.to_dict())
+    arguments = [str(tmp_path / "one"), str(tmp_path / "made"), "--average", str(tmp_path / "two")]
+    result = CliRunner().invoke(export_command, arguments)
+    assert result.exit_code == 0, result.output
+    found = released.load(tmp_path / "made")["average"]
+    for name, value in system.state_dict().items():
+        expected = value + 0.01 if value.is_floating_point() else value
+        torch.testing.assert_close(found[name], expected, rtol=2e-3, atol=2e-3)
+    assert ModelBundle.load(tmp_path / "made").manifest["training"] == {"from": "one", "averaged_with": ["two"]}
+    wider = System(replace(SMALL, expert_width=64))
+    (tmp_path / "wider").mkdir()
+    released.save(tmp_path / "wider", wider, wider.config.to_dict())
+    result = CliRunner().invoke(export_command, [*arguments, "--average", str(tmp_path / "wider")])
+    assert result.exit_code == 1 and "is of another configuration: expert_width 64 there, 32 here" in result.output
+
+
 
 def test_given_actions_are_kept(folder: Path) -> None:
     bundle = ModelBundle.load(folder)

@@ -30,6 +30,10 @@ PAIRED = {"difference": 0.012, "low": -0.01, "high": 0.03, "episodes": 250}
 def test_pages_are_up_to_date() -> None:
     assert (ROOT / "docs" / "results.md").read_text() == learning_page.page(results.load("learning")), "run benchmarks/learning_page.py"
     assert (ROOT / "docs" / "benchmarks.md").read_text() == report.page(), "run benchmarks/report.py"
+    text = learning_page.CARD.read_text()
+    assert text == learning_page.card(text, results.load("learning")), "run benchmarks/learning_page.py"
+    with pytest.raises(ValueError, match="no '<!-- made by"):
+        learning_page.card("# a card without a table", {})
 
 
 def test_pictures_that_are_shown_are_there() -> None:

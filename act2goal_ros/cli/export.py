@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,6 +16,8 @@ import click
               help="Robots that may load it: those whose recordings it was trained on. Others are refused.")
 @click.option("--flow-steps", type=click.IntRange(1, 32), help="Of the actions' flow; default: as configured in the run.")
 @click.option("--about", type=click.Path(exists=True, path_type=Path), help="JSON merged into the manifest: data, training, results.")
+@click.option("--average", "others", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="Another run that went on from the same weights: the mean of its weights and RUN's. May be given several times.")
 @click.option("--levels", is_flag=True, help="Also networks with the noise level as an input, which `act2goal ablate plan` needs.")
 def command(
     run: Path,
@@ -24,30 +27,34 @@ def command(
     robots: tuple[str, ...],
     flow_steps: int | None,
     about: Path | None,
+    others: tuple[Path, ...],
     levels: bool,
 ) -> None:
     """Write the networks of RUN to FOLDER as ONNX, each checked against torch, with a manifest.
 
     RUN may also be a folder with weights.safetensors, as exports have.
     """
-    from act2goal_ros.learning import released
-    from act2goal_ros.learning.checkpoint import CheckpointError, load, load_weights
+    from act2goal_ros.learning.checkpoint import CheckpointError, load_weights, mean
     from act2goal_ros.learning.presets import build_system
     from act2goal_ros.model.config import ConfigError, ModelConfig
-    from act2goal_ros.serving.bundle import WEIGHTS
     from act2goal_ros.serving.export import export
     from act2goal_ros.serving.runner import BackendError
 
     try:
-        state = released.load(run) if (run / WEIGHTS).exists() else load(run / f"{part}.pt", "average", "config")
+        states = [_state(each, part) for each in (run, *others)]
+        state = states[0]
         system = build_system(ModelConfig.from_dict(state["config"] | ({"flow_steps": flow_steps} if flow_steps else {})))
-        if missing := load_weights(system, state["average"], state["config"], run):
-            raise CheckpointError(f"checkpoint of {run} lacks {', '.join(missing[:5])}: the part {part} alone is no whole model")
+        for each, found in zip((run, *others), states, strict=True):
+            if missing := load_weights(system, found["average"], found["config"], each):
+                raise CheckpointError(f"checkpoint of {each} lacks {', '.join(missing[:5])}: the part {part} alone is no whole model")
+        system.load_state_dict(mean([found["average"] for found in states]))
     except (CheckpointError, ConfigError) as error:
         raise click.ClickException(str(error)) from error
-    training = {"from": run.name}
+    training: dict[str, Any] = {"from": run.name}
     if "steps" in state:
         training = {"part": part, "steps": state["steps"], "minutes": round(state["elapsed"] / 60, 1)}
+    if others:
+        training["averaged_with"] = [each.name for each in others]
     description = {"name": name, "robots": list(robots), "training": training}
     if about is not None:
         description |= json.loads(about.read_text())
@@ -57,3 +64,12 @@ def command(
         raise click.ClickException(str(error)) from error
     for network, difference in differences.items():
         click.echo(f"{network}: differs from torch by {difference:.1e} of its range")
+
+
+def _state(run: Path, part: str) -> dict[str, Any]:
+    """`average` and `config` of a run's part, or of an exported model's folder."""
+    from act2goal_ros.learning import released
+    from act2goal_ros.learning.checkpoint import load
+    from act2goal_ros.serving.bundle import WEIGHTS
+
+    return released.load(run) if (run / WEIGHTS).exists() else load(run / f"{part}.pt", "average", "config")

@@ -199,14 +199,14 @@ class _Run:
             return
         prepare(system, self.episodes)
         self._look(system, part)
-        first = start is None and part in ("world", "stage1", "all")
-        self.knows = first and acting.take_over(system, self.folder)
-        if self.knows:
-            click.echo(f"{self.folder}: goes on from the part acting")
-        if first and part != "world" and (self.folder / "world.pt").exists():
-            self._take_over_world(system)
         if start is not None and start_from is not None:
             self._start_from(system, start, start_from)
+        begins = part in ("world", "stage1", "all")
+        self.knows = begins and acting.take_over(system, self.folder)
+        if self.knows:
+            click.echo(f"{self.folder}: goes on from the part acting")
+        if begins and start is None and part != "world" and (self.folder / "world.pt").exists():
+            self._take_over_world(system)
         if part == "distilled":
             system.expert.config = replace(self.config, flow_steps=teacher_steps)
             self._stage(Student(system.to(self.fabric.device), flow_steps), part)

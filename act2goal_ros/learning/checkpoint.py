@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -129,6 +129,14 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], there: Mappin
         reasons = differ or [*other[:3], *(f"{name} there, not here" for name in unknown[:3])]
         raise CheckpointError(f"checkpoint {source} is of another configuration: {'; '.join(reasons)}")
     return list(module.load_state_dict(weights, strict=False).missing_keys)
+
+
+def mean(weights: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of the weights of several trainings of one model (Wortsman et al. 2022, arXiv 2203.05482); what are no floating-point
+    numbers is the first's. KeyError where they do not have the same names."""
+    first = weights[0]
+    return {name: torch.stack([each[name] for each in weights]).mean(0) if value.is_floating_point() else value
+            for name, value in first.items()}  # fmt: skip
 
 
 def differences(there: Mapping[str, Any] | None, here: ModelConfig | None) -> list[str]:
