@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from act2goal_ros.learning.jobs import FIRST_SEED, Job, resets, run_jobs
-from act2goal_ros.learning.rowlog import LogError, Row, RowLog
+from act2goal_ros.learning.rowlog import Row, RowLog
 from act2goal_ros.sim.tasks import ENVIRONMENTS, beyond_task, free_task, official_tasks
 
 __all__ = ["FIRST_SEED", "TASKS", "UNTIL_SUCCESS", "command"]
@@ -66,7 +66,7 @@ def command(
     try:
         with tempfile.TemporaryDirectory() as nowhere, RowLog(_rows_file(output, Path(nowhere)), header) as log:
             rows = run_jobs(log, jobs, workers)
-    except (LogError, ValueError) as error:
+    except ValueError as error:  # LogError too
         raise click.ClickException(str(error)) from error
     _report(rows, environments, {"model": bundle.name, "model_hash": bundle.hash, "options": options}, output)
     if films:

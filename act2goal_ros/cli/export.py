@@ -34,17 +34,21 @@ def command(
 
     RUN may also be a folder with weights.safetensors, as exports have.
     """
+    from act2goal_ros.learning import released
     from act2goal_ros.learning.checkpoint import CheckpointError, load_weights, mean
     from act2goal_ros.learning.presets import build_system
     from act2goal_ros.model.config import ConfigError, ModelConfig
+    from act2goal_ros.serving.bundle import WEIGHTS
     from act2goal_ros.serving.export import export
     from act2goal_ros.serving.runner import BackendError
 
     try:
-        states = [_state(each, part) for each in (run, *others)]
+        runs = [run, *others]
+        paths = [each if (each / WEIGHTS).exists() else each / f"{part}.pt" for each in runs]
+        states = [released.weights_of(path, "config") for path in paths]
         state = states[0]
         system = build_system(ModelConfig.from_dict(state["config"] | ({"flow_steps": flow_steps} if flow_steps else {})))
-        for each, found in zip((run, *others), states, strict=True):
+        for each, found in zip(runs, states, strict=True):
             if missing := load_weights(system, found["average"], found["config"], each):
                 raise CheckpointError(f"checkpoint of {each} lacks {', '.join(missing[:5])}: the part {part} alone is no whole model")
         system.load_state_dict(mean([found["average"] for found in states]))
@@ -64,12 +68,3 @@ def command(
         raise click.ClickException(str(error)) from error
     for network, difference in differences.items():
         click.echo(f"{network}: differs from torch by {difference:.1e} of its range")
-
-
-def _state(run: Path, part: str) -> dict[str, Any]:
-    """`average` and `config` of a run's part, or of an exported model's folder."""
-    from act2goal_ros.learning import released
-    from act2goal_ros.learning.checkpoint import load
-    from act2goal_ros.serving.bundle import WEIGHTS
-
-    return released.load(run) if (run / WEIGHTS).exists() else load(run / f"{part}.pt", "average", "config")

@@ -178,19 +178,21 @@ class _Run:
         if self.states is not None:
             _expect_labels(self.states)
         skipped = self.episodes.skipped + (self.states.skipped if self.states else [])
-        for line in [*report(skipped), *[f"{len(skipped)} shards or episodes skipped"] * bool(skipped)]:
+        for line in report(skipped):
             click.echo(line, err=True)
+        if skipped:
+            click.echo(f"{len(skipped)} shards or episodes skipped", err=True)
 
     def parts(self, part: str, start_from: Path | None, flow_steps: int, teacher_steps: int) -> None:
         """Trains what was asked for; stage 2 alone goes on from the run's stage 1."""
-        from act2goal_ros.learning import acting
+        from act2goal_ros.learning import acting, released
         from act2goal_ros.learning.distill import Student
         from act2goal_ros.learning.train import prepare
 
         system = self.system
         if start_from is None and part == "stage2":
             start_from = self._stage1()
-        start = _weights(start_from) if start_from is not None else None
+        start = released.weights_of(start_from) if start_from is not None else None
         if part == "acting":
             self._act(system, start, start_from)
             return
@@ -305,14 +307,6 @@ def _expect_labels(episodes: "Episodes") -> None:
 
     if not looking.is_labelled(episodes):
         raise DatasetError("no episode has key points, at least 1 needed: they are labels of the simulator (act2goal data sim)")
-
-
-def _weights(path: Path) -> dict[str, Any]:
-    """`average` and `config` of a checkpoint, or of the folder of an exported model."""
-    from act2goal_ros.learning import released
-    from act2goal_ros.learning.checkpoint import load
-
-    return released.load(path) if path.is_dir() else load(path, "average")
 
 
 def _numbers(texts: Sequence[str], kind: type[Number], option: str) -> dict[str, Number]:

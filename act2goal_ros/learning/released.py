@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as packed
 from torch import nn
 
+from act2goal_ros.learning import checkpoint
 from act2goal_ros.learning.checkpoint import CheckpointError
 from act2goal_ros.serving.bundle import WEIGHTS
 
@@ -32,6 +33,11 @@ def load(folder: Path) -> dict[str, Any]:
             return {"average": weights, "config": json.loads(file.metadata()["config"])}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"weights {path} ({path.stat().st_size} bytes) cannot be read: {error}") from error
+
+
+def weights_of(path: Path, *needed: str) -> dict[str, Any]:
+    """`average` and what else is needed of a checkpoint, or of the folder of an exported model. Raises CheckpointError."""
+    return load(path) if path.is_dir() else checkpoint.load(path, "average", *needed)
 
 
 def _short(value: torch.Tensor) -> torch.Tensor:

@@ -19,18 +19,17 @@ class RestartableTimer:
 
     def __init__(self, node: Any, period: float, callback: Callable[[], None]) -> None:
         self._node, self._callback, self._late = node, callback, 0.5 * period
-        self._restarted, self._runs = 0.0, False
+        self._restarted = 0.0
         self._timer = node.create_timer(period, self._expired, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._timer.cancel()
 
     def restart(self) -> None:
         """Starts, or starts anew: the next call is a period from now."""
-        self._restarted, self._runs = time.monotonic(), True
+        self._restarted = time.monotonic()
         self._timer.reset()
 
     def cancel(self) -> None:
         """No more calls until the next restart()."""
-        self._runs = False
         self._timer.cancel()
 
     def destroy(self) -> None:
@@ -38,7 +37,7 @@ class RestartableTimer:
         self._node.destroy_timer(self._timer)
 
     def _expired(self) -> None:
-        if not self._runs:
+        if self._timer.is_canceled():
             return
         if time.monotonic() - self._restarted < self._late:
             self._timer.reset()
