@@ -13,6 +13,7 @@ import multiprocessing
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from act2goal_ros.cli.eval import FIRST_SEED, TASKS
 from act2goal_ros.learning.evaluate import Loop, LoopSettings
 from act2goal_ros.learning.execution import MakeExecution, StreamExecution
 from act2goal_ros.learning.statistics import paired_difference, summary
-from act2goal_ros.serving.bundle import ModelBundle
+from act2goal_ros.serving.bundle import WEIGHTS, ModelBundle
 
 if TYPE_CHECKING:
     from act2goal_ros.serving.policy import GoalPolicy
@@ -38,7 +39,7 @@ LOST_AT = 200  # ms
 
 @dataclass(frozen=True)
 class Method:
-    """A way to make set-points of chunks; `serial`: made for one inference at a time; `guided`: needs torch and a checkpoint."""
+    """A way to make set-points of chunks; `serial`: made for one inference at a time; `guided`: needs torch and weights."""
 
     about: str
     make: MakeExecution
@@ -74,7 +75,6 @@ class Setup:
     """What all episodes have in common."""
 
     model: str
-    checkpoint: Path | None
     pipelined: bool
 
 
@@ -87,9 +87,8 @@ def run(setup: Setup, job: Job) -> dict[str, Any]:
     if method.guided:
         from guidance import guided
 
-        assert setup.checkpoint is not None
         frozen = -(-job.ms // round(1000 * loop.bundle.step))
-        loop.policy = guided(served, _expert(setup.model, setup.checkpoint), frozen)
+        loop.policy = guided(served, _expert(setup.model), frozen)
     result = loop.run(job.task, job.seed)
     outcome = {name: getattr(result, name) for name in ("success", "success_time", "at_rest")}
     return job.__dict__ | outcome | {"chunks": len(result.trace.chunks)} | figures(result.trace)
@@ -102,13 +101,13 @@ def _loop(model: str) -> tuple[Loop, GoalPolicy]:
 
 
 @cache
-def _expert(model: str, checkpoint: Path) -> Any:
+def _expert(model: str) -> Any:
     import torch
     from guidance import load_expert
 
     torch.set_num_threads(1)
     loop, served = _loop(model)
-    return load_expert(checkpoint, loop.bundle, served)
+    return load_expert(Path(model), loop.bundle, served)
 
 
 class Log:
@@ -201,11 +200,6 @@ def plot(result: dict[str, Any], path: Path) -> None:
 @click.option("--episodes", default=50, show_default=True, help="Resets of each of the five tasks.")
 @click.option("--workers", default=2, show_default=True)
 @click.option("--model", default=str(ROOT / "models" / "act2goal-tiny"), help="Model folder.")
-@click.option(
-    "--checkpoint",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="The model's training checkpoint: rtc needs it, and torch; without, rtc is left out.",
-)
 @click.option("--pipelined", is_flag=True, help="A chunk of every frame, however long each takes; naive, lerobot and rtc stay serial.")
 @click.option(
     "--recorded",
@@ -214,10 +208,10 @@ def plot(result: dict[str, Any], path: Path) -> None:
 )
 @click.option("--publish", is_flag=True, help="Into docs/results/realtime.json; other methods and delays stay there.")
 @click.option("--plot", "picture", is_flag=True, help="Draw docs/pictures/delays.png.")
-def main(delays: str, methods: str, episodes: int, workers: int, model: str, checkpoint: Path | None, pipelined: bool,
-         recorded: Path | None, publish: bool, picture: bool) -> dict[str, Any]:  # fmt: skip
+def main(delays: str, methods: str, episodes: int, workers: int, model: str, pipelined: bool, recorded: Path | None,
+         publish: bool, picture: bool) -> dict[str, Any]:  # fmt: skip
     """Measure METHODS at DELAYS and print the summary as JSON."""
-    names, left_out = _chosen(methods.split(","), checkpoint is not None, recorded is not None)
+    names, left_out = _chosen(methods.split(","), _has_weights(Path(model)), recorded is not None)
     times = [int(ms) for ms in delays.split(",")]
     if recorded is not None:
         from replay import compare, read, record
@@ -227,7 +221,7 @@ def main(delays: str, methods: str, episodes: int, workers: int, model: str, che
         result = {"recorded_chunks": compare(read(recorded), {name: METHODS[name] for name in names}, times, pipelined)}
     else:
         jobs = [Job(name, ms, task, FIRST_SEED + i) for i in range(episodes) for ms in times for name in names for task in TASKS]
-        result = summarise(sweep(Setup(model, checkpoint, pipelined), jobs, workers))
+        result = summarise(sweep(Setup(model, pipelined), jobs, workers))
     result |= {"left_out": left_out}
     OUTPUTS.mkdir(parents=True, exist_ok=True)
     (OUTPUTS / ("recorded.json" if recorded else "summary.json")).write_text(json.dumps(result, indent=2) + "\n")
@@ -247,7 +241,11 @@ def _publish(result: dict[str, Any]) -> None:
     results.merge("realtime", {"delay_sweep": sweep} | lost | results.command("delays"))
 
 
-def _chosen(names: list[str], checkpoint: bool, recorded: bool) -> tuple[list[str], dict[str, str]]:
+def _has_weights(folder: Path) -> bool:
+    return find_spec("torch") is not None and (folder / WEIGHTS).is_file()
+
+
+def _chosen(names: list[str], weights: bool, recorded: bool) -> tuple[list[str], dict[str, str]]:
     """The methods that can be run, and why the others cannot."""
     unknown = sorted(set(names) - set(METHODS))
     if unknown:
@@ -255,7 +253,7 @@ def _chosen(names: list[str], checkpoint: bool, recorded: bool) -> tuple[list[st
     if recorded:
         reasons = {"rtc": "recorded chunks cannot be guided", "stream": "without a policy to give a prefix to the same as ours"}
     else:
-        reasons = {} if checkpoint else {"rtc": "needs --checkpoint and torch"}
+        reasons = {} if weights else {"rtc": f"needs torch and the model's {WEIGHTS}"}
     left_out = {name: reasons[name] for name in names if name in reasons}
     for name, why in left_out.items():
         click.echo(f"{name} is left out: {why}", err=True)

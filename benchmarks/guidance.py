@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from act2goal_ros.learning.system import System, load
+from act2goal_ros.learning.released import weights_of
+from act2goal_ros.learning.system import System
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.expert import ActionExpert, Context
 from act2goal_ros.serving import adapter
@@ -70,9 +71,9 @@ def soft_mask(rows: int, known: int, frozen: int) -> Tensor:
     return torch.where(i < min(frozen, known), torch.ones(()), torch.where(i < known, decaying, torch.zeros(())))
 
 
-def load_expert(checkpoint: Path, bundle: ModelBundle, served: GoalPolicy) -> ActionExpert:
-    """The checkpoint's expert, checked: unguided it gives what the served model gives, else ValueError."""
-    state = load(checkpoint)
+def load_expert(weights: Path, bundle: ModelBundle, served: GoalPolicy) -> ActionExpert:
+    """The expert of a checkpoint or of a model's folder, checked: unguided it gives what the served model gives, else ValueError."""
+    state = weights_of(weights, "config")
     system = System(ModelConfig.from_dict(state["config"] | {"flow_steps": bundle.config.flow_steps}))
     system.load_state_dict(state["average"])
     expert = system.eval().requires_grad_(False).expert
@@ -80,7 +81,7 @@ def load_expert(checkpoint: Path, bundle: ModelBundle, served: GoalPolicy) -> Ac
     inputs["given_mask"] = np.zeros_like(inputs["given_mask"])
     difference = float(np.abs(GuidedTick(expert)(inputs)["actions"] - served.served.runners["tick"](inputs)["actions"]).max())
     if not difference <= TOLERANCE["float32"]:
-        raise ValueError(f"{checkpoint}: unguided chunks differ from {bundle.name}'s by {difference:.2g}, at most {TOLERANCE['float32']:g}")
+        raise ValueError(f"{weights}: unguided chunks differ from {bundle.name}'s by {difference:.2g}, at most {TOLERANCE['float32']:g}")
     return expert
 
 

@@ -1,7 +1,8 @@
 """The learning system's figures: success, ablations, the world model, speed. Writes docs/results/learning.json, part by part.
 
-A part runs `act2goal eval`, `ablate` or `eval-world`, whose episodes are kept in outputs/learning: interrupted, it goes on. Its
-figures replace its older ones, the rest stays. benchmarks/learning_page.py makes docs/results.md of it.
+A part runs `act2goal eval`, `ablate` or `eval-world`. Episodes are kept, a line each, in docs/results/episodes: what an interval is
+made of can be looked up, and an interrupted part goes on, on another machine too. Its figures replace its older ones, the rest
+stays. benchmarks/learning_page.py makes docs/results.md of it.
 """
 
 import json
@@ -23,6 +24,7 @@ from act2goal_ros.sim.tasks import ENVIRONMENTS
 
 NAME = "learning"
 OUTPUTS = ROOT / "outputs" / NAME
+EPISODES = results.RESULTS / "episodes"
 PARTS = ("tasks", "unseen", "msth", "plan", "replan", "world_model", "baselines", "command", "origin")  # of several entries each
 KEYS = (*PARTS[:5], "replan_every_frame_loss", "world_model", "imagination_ms", "tick_ms", "training_hours", "baselines",
         "hardware", "command", "commit", "date")  # fmt: skip
@@ -53,12 +55,12 @@ def act2goal(*arguments: object) -> None:
     subprocess.run([sys.executable, "-m", "act2goal_ros.cli.main", *map(str, arguments)], check=True, cwd=ROOT)
 
 
-def evaluated(output: Path, *arguments: object) -> dict[str, Any]:
-    """What `act2goal eval` found in one environment, without the reached detector; with the model's hash."""
-    act2goal("eval", *arguments, "--output", output)
+def evaluated(name: str, *arguments: object) -> dict[str, Any]:
+    """What `act2goal eval` found in one environment, with the model's hash."""
+    output = OUTPUTS / f"{name}.json"
+    act2goal("eval", *arguments, "--no-detector", "--output", output, "--rows", EPISODES / f"{name}.jsonl")
     found = json.loads(output.read_text())
-    kept = {key: value for key, value in found["summary"].items() if key != "reached_detector"}
-    return kept | {"model": found["model_hash"][:12]}
+    return dict(found["summary"]) | {"model": found["model_hash"][:12]}
 
 
 @click.group()
@@ -81,7 +83,7 @@ def tasks(
     """Success on the official tasks of an environment."""
     name = environment.replace("-", "_") + ("" if look == "fast" else f"_{look}_look")
     more = [*(("--films", films) if films else ()), *["--until-success"] * until_success]
-    found = evaluated(OUTPUTS / f"{name}.json", model, "--env", environment, "--look", look, "--episodes", episodes, "--seeds", seeds,
+    found = evaluated(name, model, "--env", environment, "--look", look, "--episodes", episodes, "--seeds", seeds,
                       "--workers", workers, *more)  # fmt: skip
     store("tasks", {name: found}, name)
 
@@ -95,9 +97,9 @@ def tasks(
 def unseen(setting: str, seeds: int, model: str, episodes: int, workers: int) -> None:
     """Success on cube-single as no training data look. region: beside it, starts and goals anywhere inside the area."""
     common = (model, "--episodes", episodes, "--seeds", seeds, "--workers", workers)
-    found = evaluated(OUTPUTS / f"unseen_{setting}.json", *common, "--look", f"unseen:{setting}")
+    found = evaluated(f"unseen_{setting}", *common, "--look", f"unseen:{setting}")
     if setting == "region":
-        found["inside"] = evaluated(OUTPUTS / "unseen_region_inside.json", *common, "--tasks", "random")
+        found["inside"] = evaluated("unseen_region_inside", *common, "--tasks", "random")
     store("unseen", {setting: found}, setting)
 
 
@@ -120,7 +122,8 @@ def ablation(
     output = OUTPUTS / f"{name}.json"
     more = [*(f"--trained={pair}" for pair in trained), *(f"--env={e}" for e in where)]
     more += ["--same-weights"] * same_weights + ["--until-success"] * until_success
-    act2goal("ablate", name, "--model", model, "--episodes", episodes, "--seeds", seeds, "--workers", workers, "--output", output, *more)
+    act2goal("ablate", name, "--model", model, "--episodes", episodes, "--seeds", seeds, "--workers", workers, "--output", output,
+             "--rows", EPISODES / f"{name}.jsonl", *more)  # fmt: skip
     found = json.loads(output.read_text())
     values, every = ablation_values(name, found)
     about = {"environments": list(where), "models": {variant: digest[:12] for variant, digest in found["models"].items()}}

@@ -11,6 +11,7 @@ EXECUTORS = [
     "| executor | CPU | ticks, Hz | late p50 / p99 / max, ms | images / joint states / controller states, Hz |",
     "|---|---|---|---|---|",
 ]
+GPU = ["| size, network (parameters) | backend | inside | p50 / p99, ms | differs from eager float32 by |", "|---|---|---|---|---|"]
 
 
 def transport_line(row: Mapping[str, Any]) -> str:
@@ -30,16 +31,19 @@ def executor_line(row: Mapping[str, Any]) -> str:
 
 
 def delay_table(sweep: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """A row a method: success and, in brackets, episodes; mean jerk; at each delay in ms."""
+    """A row a method: success and, in brackets, episodes; mean jerk; tracking error; at each delay in ms."""
     delays: Sequence[str] = sorted({ms for by_ms in sweep.values() for ms in by_ms}, key=int)
-    lines = [f"| success (episodes), mean jerk in rad/s³ | {' | '.join(f'{ms} ms' for ms in delays)} |", "|---|" + "---|" * len(delays)]
+    what, columns = "success (episodes); mean jerk, rad/s³; tracking error, mrad rms", " | ".join(f"{ms} ms" for ms in delays)
+    lines = [f"| {what} | {columns} |", "|---|" + "---|" * len(delays)]
     for method, by_ms in sweep.items():
         lines.append(f"| {method} | {' | '.join(_delay_cell(by_ms.get(ms)) for ms in delays)} |")
     return lines
 
 
 def _delay_cell(cell: Mapping[str, Any] | None) -> str:
-    return "" if cell is None else f"{100 * cell['success_rate']:.0f} % ({cell['episodes']}), {cell['jerk_mean']:.1f}"
+    if cell is None:
+        return ""
+    return f"{100 * cell['success_rate']:.0f} % ({cell['episodes']}); {cell['jerk_mean']:.0f}; {1000 * cell['tracking_rms']:.0f}"
 
 
 def sections(result: Mapping[str, Any]) -> list[str]:
@@ -58,4 +62,19 @@ def sections(result: Mapping[str, Any]) -> list[str]:
     if rows := result.get("executors"):
         lines += ["", "## Executors", "", "Under the policy's subscriptions and a 50 Hz timer (benchmarks/executors.py).", "",
                   *EXECUTORS, *map(executor_line, rows)]  # fmt: skip
+    if found := result.get("gpu"):
+        lines += gpu_section(found)
     return [*lines, ""] if lines else []
+
+
+def gpu_section(found: Mapping[str, Any]) -> list[str]:
+    """Every backend of every network, what was left out and why, and torch.compile over TensorRT."""
+    about = f"{found['device']}: one call at a time, from arrays on the host to arrays on the host, random weights (benchmarks/gpu.py)."
+    ratios = [f"torch.compile over TensorRT, p50, {name}: {x:.1f} × (asked: ≥ 2)." for name, x in found["compile_over_tensorrt"].items()]
+    return ["", "## On a GPU", "", about, "", *GPU, *map(gpu_line, found["rows"]), "", *ratios]
+
+
+def gpu_line(row: Mapping[str, Any]) -> str:
+    """One backend."""
+    what = f"| {row['size']}, {row['network']} ({row['parameters'] / 1e6:.0f} M) | {row['backend']} | {row['precision']} | "
+    return what + (row["left_out"] + " | |" if "left_out" in row else f"{row['p50']:.2f} / {row['p99']:.2f} | {row['difference']:.2g} |")

@@ -139,7 +139,8 @@ def realtime(result: dict[str, Any]) -> str:
         ("frames without a chunk while adapters are swapped", "not measured" if not swap else _swapped(swap, "missed", "ticks"), "0"),
         ("periods at 50 Hz without a command meanwhile", "not measured" if "commands_missed" not in (swap or {}).get("with", {}) else
          _swapped(swap, "commands_missed", "commands"), "0"),
-        ("on a GPU", "not measured: none was at hand", "TensorRT ≥ 2 × torch.compile"),
+        ("on a GPU", "see below" if result.get("gpu") else "not measured: none was at hand (`python benchmarks/gpu.py --publish`)",
+         "TensorRT ≥ 2 × torch.compile"),
     ]  # fmt: skip
     return "\n".join([
         "", "## Real time", "",

@@ -79,7 +79,7 @@ class FakeBundle:
 
     hash, image_size, step, chunk_steps, distal_frames = HASH, (32, 32), 0.05, 16, 3
 
-    def imagination(self, backend="auto", threads=1):
+    def imagination(self, backend="auto", threads=1, precision="float16"):
         return FakeImagination()
 
     def time_to_goal(self, live, goal):

@@ -76,7 +76,7 @@ class FakeBundle:
     config = SimpleNamespace(prefix_steps=4, most_given=8, frames=FRAMES, served_features=(1, FRAMES, 4, 4), joints=6,
                              lora_rank=2, lora_layers={"blocks.0.out": (4, 4)})  # fmt: skip
 
-    def policy(self, backend="auto", threads=1):
+    def policy(self, backend="auto", threads=1, precision="float16"):
         return FakePolicy()
 
 

@@ -133,13 +133,13 @@ def test_rows_are_taken_up_again_but_not_another_model_s(tmp_path: Path, monkeyp
     monkeypatch.setattr(delays, "OUTPUTS", tmp_path / "delays")
     model = str(delays.ROOT / "models" / "act2goal-tiny")
     jobs = [delays.Job("ours", 0, "cube-single-1", seed) for seed in range(3)]
-    log = delays.Log(delays.Setup(model, None, False))
+    log = delays.Log(delays.Setup(model, False))
     log.add(row("ours", 0, 1, True))
     with (tmp_path / "delays" / "ours.jsonl").open("a") as file:
         print(json.dumps(row("ours", 0, 2, True) | {"model": "another", "pipelined": False}), file=file)
-    again = delays.Log(delays.Setup(model, None, False))
+    again = delays.Log(delays.Setup(model, False))
     assert [job.seed for job in again.missing(jobs)] == [0, 2]
-    assert len(delays.Log(delays.Setup(model, None, True)).missing(jobs)) == 3
+    assert len(delays.Log(delays.Setup(model, True)).missing(jobs)) == 3
 
 
 def test_the_soft_mask_is_one_while_frozen_and_decays_to_nothing() -> None:
@@ -160,15 +160,16 @@ def test_guidance_pulls_towards_what_is_given_and_without_it_the_chunk_is_the_se
 
     from act2goal_ros.learning.system import System
     from act2goal_ros.model.config import ModelConfig
-    from act2goal_ros.serving.export import _networks  # what tick.onnx is made from
+    from act2goal_ros.serving.networks import networks
 
     torch.manual_seed(2)  # a network whose clean actions follow the noisy ones; with others the product may lead elsewhere
     sizes = {"world_width": 48, "world_heads": 4, "expert_width": 32, "blocks": 2, "live_width": 8, "autoencoder_width": 8}
     system = System(ModelConfig(**sizes, flow_steps=6)).eval()  # guidance bends a way of several steps
     for parameter in system.expert.parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
-    module, names, _, example = _networks(system)["tick"]
-    inputs = {name: value.detach().numpy() for name, value in zip(names, example, strict=True)}
+    tick = networks(system)["tick"]
+    module, names = tick.module, tick.inputs
+    inputs = {name: value.detach().numpy() for name, value in zip(names, tick.example, strict=True)}
     inputs |= {name: np.zeros_like(value) for name, value in inputs.items() if name == "given_mask" or name.startswith("blocks.")}
     with torch.no_grad():
         expected = module(*(torch.from_numpy(inputs[name]) for name in names)).numpy()

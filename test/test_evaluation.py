@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -60,6 +61,13 @@ def test_an_evaluation_in_two_processes_shows_rows_table_and_films_and_is_not_do
     again = CliRunner().invoke(command, arguments)
     assert again.exit_code == 0 and log.stat().st_mtime_ns == changed, "all rows were there"
     assert json.loads(output.read_text()) == found
+    assert found["summary"]["reached_detector"] and "samples" in log.read_text()
+    elsewhere = tmp_path / "kept" / "rows.jsonl"
+    shutil.copytree(tmp_path, tmp_path / "kept", ignore=shutil.ignore_patterns("kept", "films"))
+    (tmp_path / "kept" / "single.jsonl").rename(elsewhere)
+    without = [MODEL, "--episodes", "1", "--until-success", "--no-detector", "--rows", str(elsewhere), "--output", str(output)]
+    assert CliRunner().invoke(command, without).exit_code == 0
+    assert json.loads(output.read_text())["rows"] == rows and not log.with_name("rows.jsonl").exists(), "these rows are taken up"
     other = CliRunner().invoke(command, [*arguments, "--chunk-every", "2"])
     assert other.exit_code == 1 and "chunk_every" in other.output, "rows of other settings are not mixed"
 

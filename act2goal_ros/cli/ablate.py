@@ -26,10 +26,13 @@ ABLATIONS = ("plan", "replan", "msth")
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Evaluation seeds.")
 @click.option("--workers", default=2, show_default=True, help="Processes; 0: this one.")
 @click.option("--output", type=click.Path(path_type=Path),
-              help="JSON; default outputs/ablations/NAME.json. Episodes are in a .jsonl beside it: an interrupted run goes on.")
+              help="JSON; default outputs/ablations/NAME.json.")
+@click.option("--rows", "rows_file", type=click.Path(dir_okay=False, path_type=Path),
+              help="JSON lines, an episode each, as they come, so that an interrupted run goes on; default: beside --output.")
 def command(
     name: str, model: str, trained: tuple[str, ...], same_weights: bool, environments: tuple[str, ...], chosen: tuple[str, ...],
     episodes: int, until_success: bool, seeds: int, workers: int, output: Path | None,
+    rows_file: Path | None,
 ) -> None:  # fmt: skip
     """Run an ablation: plan (right, another episode's, shuffled, permuted times, goal frame, masked, none, true future, denoised),
     replan (a chunk every 1 to 16 frames, with and without prefix conditioning), or msth (spacings of the imagined frames).
@@ -46,7 +49,7 @@ def command(
         variants = _variants(name, model, dict(_pair(text) for text in trained), same_weights, chosen)
         variants = ablations.until_success(variants) if until_success else variants
         jobs = ablations.jobs_for(variants, where, episodes, seeds, by_model=name == "msth")
-        with RowLog(output.with_suffix(".jsonl"), {"ablation": name, "until_success": until_success}) as log:
+        with RowLog(rows_file or output.with_suffix(".jsonl"), {"ablation": name, "until_success": until_success}) as log:
             rows = run_jobs(log, jobs, workers)
     except (LogError, FileNotFoundError, ValueError) as error:
         raise click.ClickException(str(error)) from error

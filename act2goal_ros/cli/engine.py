@@ -2,15 +2,19 @@
 
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 from tqdm import tqdm
 
 from act2goal_ros import paths
-from act2goal_ros.serving import PREFERRED
+from act2goal_ros.serving import BACKENDS, PRECISION, PRECISIONS, PREFERRED
+
+if TYPE_CHECKING:
+    from act2goal_ros.serving.runner import Runner
 
 
 @click.group()
@@ -21,7 +25,7 @@ def command() -> None:
 @command.command()
 @click.argument("model", default="act2goal-tiny")
 @click.option("--gpu", "capabilities", multiple=True, help="Compute capability to build for, as SM89 (RTX 4090); default: the GPU here.")
-@click.option("--precision", type=click.Choice(["float32", "float16"]), default="float16", show_default=True)
+@click.option("--precision", type=click.Choice(PRECISIONS), default=PRECISION, show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path), help="Where engines go; default: the cache the nodes read.")
 def build(model: str, capabilities: tuple[str, ...], precision: str, folder: Path | None) -> None:
     """Build the engines of MODEL. With TensorRT for RTX no GPU is needed for it."""
@@ -62,7 +66,7 @@ def list_engines(folder: Path | None) -> None:
 
 @command.command()
 @click.argument("model", default="act2goal-tiny")
-@click.option("--backend", "backends", multiple=True, type=click.Choice(PREFERRED), help="Default: all.")
+@click.option("--backend", "backends", multiple=True, type=click.Choice(BACKENDS[1:]), help="Default: all but torch.")
 @click.option("--runs", default=500, show_default=True, type=click.IntRange(10), help="Of each network, after 20 to warm up.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64))
 def bench(model: str, backends: tuple[str, ...], runs: int, threads: int) -> None:
@@ -81,14 +85,14 @@ def bench(model: str, backends: tuple[str, ...], runs: int, threads: int) -> Non
         except BackendError as error:
             click.echo(str(error))
             continue
-        times = {name: _time(served.runners[name], reference.inputs(name), runs) for name in names}
+        times = {name: timed(served.runners[name], reference.inputs(name), runs) for name in names}
         for name, taken in times.items():
             p50, p99 = np.percentile(1000 * taken, [50, 99])
             click.echo(f"{backend:>20}  {name:<18}  p50 {p50:7.2f} ms   p99 {p99:7.2f} ms")
 
 
-def _time(runner: Any, inputs: Any, runs: int) -> np.ndarray:
-    """Seconds of each run; like in the graph, plan and adapter stay and all else is new in each."""
+def timed(runner: "Runner", inputs: Mapping[str, np.ndarray], runs: int) -> np.ndarray:
+    """Seconds of each run, after 20 to warm up; like in the graph, plan and adapter stay and all else is new in each."""
     staying = {name for name in inputs if name in ("keys", "values") or name.startswith("blocks.")}
     for _ in range(20):
         runner(inputs)

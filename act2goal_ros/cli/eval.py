@@ -39,10 +39,13 @@ TASKS = tuple(official_tasks("cube-single"))
 @click.option("--films", type=click.Path(path_type=Path), help="Folder for films of successes and failures, and a contact sheet.")
 @click.option("--films-each", default=2, show_default=True, help="Films of each task and outcome.")
 @click.option("--output", type=click.Path(path_type=Path),
-              help="JSON with every episode, at the end; until then they are in a .jsonl beside it, and an interrupted evaluation goes on.")
+              help="JSON with every episode, at the end; until then they are in --rows, and an interrupted evaluation goes on.")
+@click.option("--rows", "rows_file", type=click.Path(dir_okay=False, path_type=Path),
+              help="JSON lines, an episode each, as they come; default: beside --output.")
+@click.option("--detector/--no-detector", default=True, help="Score the reached detector too, which makes rows twenty times as long.")
 def command(
     model: str, environments: tuple[str, ...], kind: str, episodes: int, seeds: int, workers: int, films: Path | None, films_each: int,
-    output: Path | None, **options: Any,
+    output: Path | None, rows_file: Path | None, detector: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Run MODEL on the five official tasks of each environment, as long as OGBench lets them run.
 
@@ -61,10 +64,10 @@ def command(
     if kind == "random" or options["look"] == "unseen:region":
         wanted = resets(sorted({task for _, task, _ in wanted}), len(TASKS) * episodes, range(seeds))
     kept = (str(films), films_each) if films else None
-    jobs = [Job("eval", str(folder), settings, task, seed, e, bundle.hash, kept, samples=True) for e, task, seed in wanted]
+    jobs = [Job("eval", str(folder), settings, task, seed, e, bundle.hash, kept, samples=detector) for e, task, seed in wanted]
     header = {"options": options}
     try:
-        with tempfile.TemporaryDirectory() as nowhere, RowLog(_rows_file(output, Path(nowhere)), header) as log:
+        with tempfile.TemporaryDirectory() as nowhere, RowLog(rows_file or _rows_file(output, Path(nowhere)), header) as log:
             rows = run_jobs(log, jobs, workers)
     except ValueError as error:  # LogError too
         raise click.ClickException(str(error)) from error
@@ -97,7 +100,7 @@ def _report(rows: list[Row], environments: tuple[str, ...], about: dict[str, Any
     for environment in environments:
         own = [row for row in rows if environment_of(row["task"]) == environment]
         click.echo(success_table(environment, own))
-        summaries[environment] = summary(own) | {"reached_detector": _detector([row.get("samples", []) for row in own])}
+        summaries[environment] = summary(own) | _detector([row["samples"] for row in own if "samples" in row])
     if output is not None:
         single = {"summary": next(iter(summaries.values()))} if len(summaries) == 1 else {}
         plain = [{key: value for key, value in row.items() if key != "samples"} for row in rows]
@@ -111,14 +114,17 @@ def _write_whole(path: Path, values: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def _detector(episodes: list[list[dict[str, Any]]]) -> list[dict[str, float]]:
-    """How often a reached detector would have been right, for several limits of the time to goal in s."""
+def _detector(episodes: list[list[dict[str, Any]]]) -> dict[str, list[dict[str, float]]]:
+    """How often a reached detector would have been right, for several limits of the time to goal in s; nothing without samples."""
     from act2goal_ros.control.progress import ReachedLimits, ReachedSample, score_detector
 
+    if not episodes:
+        return {}
     samples = [[ReachedSample(**sample) for sample in episode] for episode in episodes]
     scores = {seconds: score_detector(samples, ReachedLimits(time_to_goal=seconds)) for seconds in REACHED_SECONDS}
-    return [
+    found = [
         {"time_to_goal": seconds, "right": score.true_positive, "wrong": score.false_positive, "missed": score.false_negative,
          "silent": score.true_negative, "seconds_after_success": round(float(np.median(score.latency)), 2) if score.latency else 0.0}
         for seconds, score in scores.items()
     ]  # fmt: skip
+    return {"reached_detector": found}

@@ -25,7 +25,7 @@ from act2goal_ros.control.planner import VARIANTS, MadePlan, Meter, Planner, Pla
 from act2goal_ros.nodes import images, qos, topics
 from act2goal_ros.nodes.base import ManagedNode, run
 from act2goal_ros.nodes.parameters import NodeParameters, niceness, param
-from act2goal_ros.serving import BACKENDS
+from act2goal_ros.serving import BACKENDS, PRECISION, PRECISIONS
 from act2goal_ros.serving.bundle import ModelBundle
 
 REPORT_PERIOD = 0.5  # s
@@ -38,6 +38,7 @@ class ImaginationParameters(NodeParameters):
 
     model: str = param("act2goal-tiny", "", "name in models/ or path of a model's folder")
     backend: str = param("auto", "", "what runs the networks; auto: the best that works", choices=BACKENDS)
+    precision: str = param(PRECISION, "", "inside TensorRT's engines; the other backends compute in float32", choices=PRECISIONS)
     threads: int = param(1, "", "threads of one network run", low=1, high=64)
     rate: float = param(5.0, "Hz", "plans a second while a goal is active", low=0.1, high=100.0, runtime=True)
     preview_rate: float = param(1.0, "Hz", "plans a second that carry pictures; 0: none", low=0.0, high=30.0, runtime=True)
@@ -57,7 +58,7 @@ class ImaginationNode(ManagedNode[ImaginationParameters]):
 
     def setup(self) -> None:
         self._bundle = ModelBundle.load(paths.model(self.p.model))
-        imagination = self._bundle.imagination(self.p.backend, self.p.threads)
+        imagination = self._bundle.imagination(self.p.backend, self.p.threads, self.p.precision)
         self.get_logger().info(str(imagination.served))
         self._planner = Planner(imagination, variant=self.p.variant, other_goals=_pictures(self.p.other_goals), seed=self.p.seed)
         _warm_up(self._planner, self._bundle.image_size)

@@ -40,7 +40,7 @@ from act2goal_ros.nodes.peer import Peer
 from act2goal_ros.nodes.plans import PlanInlet
 from act2goal_ros.nodes.replacement import UNKNOWN, Replacement
 from act2goal_ros.nodes.restartable import RestartableTimer
-from act2goal_ros.serving import BACKENDS
+from act2goal_ros.serving import BACKENDS, PRECISION, PRECISIONS
 from act2goal_ros.serving.bundle import ModelBundle
 
 SUPERVISOR = "supervisor"
@@ -55,6 +55,7 @@ class PolicyParameters(NodeParameters):
     robot: str = param("ur5e_sim", "", "robot: a file, or a name in config/robots")
     model: str = param("act2goal-tiny", "", "name in models/ or path of a model's folder")
     backend: str = param("auto", "", "what runs the networks; auto: the best that works", choices=BACKENDS)
+    precision: str = param(PRECISION, "", "inside TensorRT's engines; the other backends compute in float32", choices=PRECISIONS)
     threads: int = param(1, "", "threads of the networks", low=1, high=64)
     command_interface: str = param("topic", "", "of the controller: its topic, or its action with results", choices=INTERFACES)
     command_rate: float = param(50.0, "Hz", "commands a second, and how often everything is checked", low=20.0, high=250.0)
@@ -104,7 +105,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         stepped = bool(self.get_parameter("use_sim_time").value)
         settings = settings_from(self.p, robot, stepped)
         self._executive = Executive(robot, settings, self._step, bundle.config.most_given, self.p.join)
-        self._policy = bundle.policy(self.p.backend, self.p.threads)
+        self._policy = bundle.policy(self.p.backend, self.p.threads, self.p.precision)
         self.get_logger().info(str(self._policy.served))
         messages.warm_up(bundle, self._policy)
         self._worker = InferenceWorker(self._policy, self._encoded, self._inferred, self._inference_failed)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from act2goal_ros.serving import BACKENDS, PREFERRED, tensorrt
+from act2goal_ros.serving import BACKENDS, PRECISION, PREFERRED, tensorrt
 from act2goal_ros.serving.reference import Reference
 from act2goal_ros.serving.runner import BackendError, OnnxRunner, Runner
 
@@ -27,16 +27,26 @@ class Served:
         return "; ".join([f"backend {self.backend}", *(f"not {name}: {why}" for name, why in self.passed_over.items())])
 
 
-def make_runner(path: Path, backend: str = "onnxruntime", threads: int = 1, precision: str = "float16") -> Runner:
+def make_runner(path: Path, backend: str = "onnxruntime", threads: int = 1, precision: str = PRECISION) -> Runner:
     """A runner of the ONNX file at `path`; `precision` is TensorRT's. BackendError says why it cannot be had here."""
-    if backend not in PREFERRED:
-        raise BackendError(f"backend '{backend}' is not one of {', '.join(BACKENDS)}")
     if backend == "tensorrt":
         return tensorrt.runner(path, precision)
+    if backend == "torch":
+        return _torch_runner(path, threads)
+    if backend not in PROVIDERS:
+        raise BackendError(f"backend '{backend}' is not one of {', '.join(BACKENDS)}")
     return OnnxRunner(path, threads, PROVIDERS[backend], backend)
 
 
-def serve(folder: Path, networks: Iterable[str], backend: str = "auto", threads: int = 1) -> Served:
+def _torch_runner(path: Path, threads: int) -> Runner:
+    try:
+        from act2goal_ros.serving.torch_runner import runner
+    except ImportError as error:
+        raise BackendError(f"backend 'torch' is for development, it needs requirements/train.txt and torch.txt: {error}") from error
+    return runner(path, threads)
+
+
+def serve(folder: Path, networks: Iterable[str], backend: str = "auto", threads: int = 1, precision: str = PRECISION) -> Served:
     """All `networks` of the model in `folder` on `backend`, or on the best that works and computes what torch does."""
     if backend not in BACKENDS:
         raise BackendError(f"backend '{backend}' is not one of {', '.join(BACKENDS)}")
@@ -46,7 +56,7 @@ def serve(folder: Path, networks: Iterable[str], backend: str = "auto", threads:
         network = ""
         try:
             for network in names:
-                runners[network] = make_runner(folder / f"{network}.onnx", candidate, threads)
+                runners[network] = make_runner(folder / f"{network}.onnx", candidate, threads, precision)
                 reference.check(network, runners[network])
         except BackendError as error:
             passed_over[candidate] = str(error)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from act2goal_ros.model.config import ConfigError, ModelConfig
+from act2goal_ros.serving import PRECISION
 from act2goal_ros.serving.backends import make_runner, serve
 from act2goal_ros.serving.imagination import Imagination, TimeToGoal
 from act2goal_ros.serving.policy import GoalPolicy
@@ -82,13 +83,13 @@ class ModelBundle:
     def distal_frames(self) -> int:
         return self.config.distal_frames
 
-    def imagination(self, backend: str = "auto", threads: int = 1) -> Imagination:
+    def imagination(self, backend: str = "auto", threads: int = 1, precision: str = PRECISION) -> Imagination:
         """Served by `backend`, or by the best that works here; BackendError says why none does."""
-        return Imagination(self.config, serve(self.folder, ("encode", "decode", "distance", "imagine"), backend, threads))
+        return Imagination(self.config, serve(self.folder, ("encode", "decode", "distance", "imagine"), backend, threads, precision))
 
-    def policy(self, backend: str = "auto", threads: int = 1) -> GoalPolicy:
+    def policy(self, backend: str = "auto", threads: int = 1, precision: str = PRECISION) -> GoalPolicy:
         """Likewise."""
-        return GoalPolicy(self.config, serve(self.folder, ("encode", "plan_keys", "tick"), backend, threads))
+        return GoalPolicy(self.config, serve(self.folder, ("encode", "plan_keys", "tick"), backend, threads, precision))
 
     def time_to_goal(self, live: Any, goal: Any) -> float:
         """Seconds from the live latent to the goal's, (C, H, W) each."""

@@ -15,13 +15,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from act2goal_ros.serving import PRECISIONS
 from act2goal_ros.serving.runner import BackendError
 
 LIBRARIES = ("tensorrt", "tensorrt_rtx")
-PRECISIONS = ("float32", "float16")
 LARGEST = 64  # of an extent that the network leaves open
-FORMAT = 2  # 2: IN_FLOAT32
-IN_FLOAT32 = ("LayerNormalization", "Mul")  # of a float16 engine: what normalises and scales; imagined frames are then a fifth less off
+FORMAT = 3  # 3: IN_HALF alone
+IN_HALF = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # of a network: products, as torch's autocast. All else in half: 16 times as far off
 
 log = logging.getLogger(__name__)
 
@@ -73,17 +73,63 @@ def build(network: bytes, target: Target) -> bytes:
 
 
 def with_precision(network: bytes, precision: str) -> bytes:
-    """The ONNX network with its insides in that precision, but for IN_FLOAT32; inputs and outputs stay float32."""
+    """The ONNX network with its IN_HALF in that precision; all else, inputs and outputs stay float32."""
     if precision == "float32":
         return network
     try:
         import onnx
         from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+        from onnxruntime.transformers.onnx_model import OnnxModel
     except ImportError as error:
-        raise BackendError(f"float16 engines are built with the package onnx: {error}") from error
-    kept = [*DEFAULT_OP_BLOCK_LIST, *IN_FLOAT32]
-    converted: bytes = convert_float_to_float16(onnx.load_from_string(network), keep_io_types=True, op_block_list=kept).SerializeToString()
-    return converted
+        raise BackendError(f"{precision} engines are built with the package onnx: {error}") from error
+    model = onnx.load_from_string(network)
+    others = {node.op_type for node in model.graph.node}.difference(IN_HALF)
+    own = {node.name for node in model.graph.node}
+    model = convert_float_to_float16(model, keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *others])
+    _straighten(model, own)
+    graph = OnnxModel(model)
+    graph.prune_graph()
+    graph.topological_sort()  # the converter appends casts of inputs
+    if precision == "bfloat16":
+        _to_bfloat16(model)
+    return bytes(model.SerializeToString())
+
+
+def _straighten(model: Any, own: set[str]) -> None:
+    """Where the converter rounds a float32 value only to make float32 of it again, the value itself is taken.
+
+    It does so between operators that stay in float32 and after every input; `own` are the nodes there were before it, by name.
+    """
+    casts = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Cast" and node.name not in own}
+    for node in model.graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = casts.get(casts.get(name, ""), name)
+
+
+def _to_bfloat16(model: Any) -> None:
+    """Makes every float16 of an ONNX model without inner graphs a bfloat16: constants, casts, declared types."""
+    import ml_dtypes
+    import onnx
+
+    half, brain = onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16
+
+    def change(tensor: Any) -> None:
+        if tensor.data_type == half:
+            values = onnx.numpy_helper.to_array(tensor).astype(ml_dtypes.bfloat16)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+
+    graph = model.graph
+    for tensor in graph.initializer:
+        change(tensor)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type == half:
+            value.type.tensor_type.elem_type = brain
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                change(attribute.t)
+            elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == half:
+                attribute.i = brain
 
 
 def _aim(trt: ModuleType, config: Any, capability: str) -> None:

@@ -3,184 +3,23 @@
 import copy
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from act2goal_ros.learning import released
 from act2goal_ros.learning.system import System
-from act2goal_ros.model import lora
-from act2goal_ros.model.config import ConfigError, ModelConfig
 from act2goal_ros.serving import reference
-from act2goal_ros.serving.adapter import lora_inputs
 from act2goal_ros.serving.bundle import FORMAT, MANIFEST, file_hash
+from act2goal_ros.serving.networks import Network, networks, served_config
 from act2goal_ros.serving.runner import OnnxRunner
 
 OPSET = 20  # the first with GELU as one operator
 SEED = 0  # of the inputs every backend is checked with
 DRAWS, JITTER = 8, 2.0**-10  # of such inputs, and by how much rounding changes them and weights
-
-
-class _Part(nn.Module):
-    """One network of the system, with the inputs and outputs it is served with."""
-
-    def __init__(self, system: System) -> None:
-        super().__init__()
-        self.system = system
-
-    def plain(self, latents: Tensor) -> Tensor:
-        """The autoencoder's part of latents (…, C + 1, H, W)."""
-        return latents[..., :-1, :, :]
-
-    def with_places(self, latents: Tensor, places: Tensor) -> Tensor:
-        """Latents (…, C, H, W) and where things are (…, 3 K) → (…, C + 1, H, W)."""
-        height, width = latents.shape[-2:]
-        plane = functional.pad(places, (0, height * width - places.shape[-1])).unflatten(-1, (1, height, width))
-        return torch.cat([latents, plane], -3)
-
-    def places(self, latents: Tensor) -> Tensor:
-        """(…, C + 1, H, W) → (…, 3 K)."""
-        return latents[..., -1, :, :].flatten(-2)[..., : 3 * self.system.config.keypoints]
-
-
-class _Encode(_Part):
-    def forward(self, pictures: Tensor) -> Tensor:
-        config = self.system.config
-        small = functional.avg_pool2d(pictures, config.camera_size // config.image_size)
-        u, v, sure = self.system.expert.live.located(pictures).chunk(3, -1)
-        there = (sure > 0.5).to(sure.dtype)  # of what is not there nothing is told
-        return self.with_places(self.system.autoencoder.encode(small), torch.cat([u * there, v * there, sure * there], -1))
-
-
-class _Decode(_Part):
-    def forward(self, latents: Tensor) -> Tensor:
-        return self.system.autoencoder.decode(self.plain(latents))
-
-
-class _Distance(_Part):
-    def forward(self, current: Tensor, goal: Tensor) -> Tensor:
-        return self.system.distance(self.plain(current), self.plain(goal))
-
-
-class _ImagineLevel(_Part):
-    def forward(self, noisy: Tensor, current: Tensor, goal: Tensor, offsets: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """The velocity of the last plane is the one that leads to where things are in the frames."""
-        velocity, features = self.system.world(self.plain(noisy), self.plain(current), self.plain(goal), offsets, level)
-        known = torch.stack([self.places(current), self.places(goal)], 1)
-        features = self.system.expert.foresee(features, known)
-        places = features[:, -1].flatten(2)[..., : known.shape[-1]]
-        clean = self.with_places(self.plain(noisy), places)[..., -1:, :, :]
-        return features, torch.cat([velocity, (clean - noisy[..., -1:, :, :]) / level.view(-1, 1, 1, 1, 1)], -3)
-
-
-class _Imagine(_ImagineLevel):
-    def forward(self, noise: Tensor, current: Tensor, goal: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        features, velocity = super().forward(noise, current, goal, offsets, torch.ones_like(offsets[:, 0]))
-        return features, noise + velocity
-
-
-class _PlanKeys(_Part):
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        return self.system.expert.plan_keys(features)
-
-
-class _Tick(nn.Module):
-    """A live picture in, a chunk out; the flow starts from zero, so that the same input gives the same chunk."""
-
-    def __init__(self, system: System) -> None:
-        super().__init__()
-        self.expert = lora.adapted(system.expert)
-
-    def forward(
-        self,
-        pictures: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        frame_mask: Tensor,
-        frame_times: Tensor,
-        joints: Tensor,
-        velocities: Tensor,
-        gripper: Tensor,
-        given: Tensor,
-        given_mask: Tensor,
-        row_times: Tensor,
-        *matrices: Tensor,
-        level: Tensor | None = None,
-    ) -> Tensor:
-        expert = self.expert
-        lora.insert(expert, dict(zip(lora_inputs(expert.config), matrices, strict=True)))
-        live = expert.observe(pictures)
-        context = expert.context((keys, values), frame_mask, frame_times, live, joints, velocities, gripper)
-        known = expert.normalise(given, joints)
-        zero = torch.zeros(known.shape)  # constants, so that what follows from them alone is one too
-        level = torch.ones(1) if level is None else level
-        return expert.denormalise(expert.sample(context, zero, known, given_mask, row_times, level), joints)
-
-
-class _TickLevel(_Tick):
-    """The same with the noise level of the plan's features as its last input."""
-
-    def forward(self, *inputs: Tensor) -> Tensor:  # type: ignore[override]
-        return super().forward(*inputs[:-1], level=inputs[-1])
-
-
-def _networks(system: System, levels: bool = False) -> dict[str, tuple[nn.Module, Sequence[str], Sequence[str], tuple[Tensor, ...]]]:
-    """Name → module, input names, output names, example inputs."""
-    c = _served(system)
-    latent = torch.randn(1, *c.served_latent)
-    frames = torch.randn(1, c.frames, *latent.shape[1:])
-    offsets = torch.linspace(8, 80, c.frames).unsqueeze(0)
-    rows = c.chunk_steps + c.distal_frames
-    features = torch.randn(1, *c.served_features)
-    with torch.no_grad():
-        keys, values = system.expert.plan_keys(features)
-    tick = {
-        "pictures": torch.rand(1, 3, c.camera_size, c.camera_size),
-        "keys": keys,
-        "values": values,
-        "frame_mask": torch.ones(1, c.frames),
-        "frame_times": offsets,
-        "joints": torch.randn(1, c.joints),
-        "velocities": torch.randn(1, c.joints),
-        "gripper": torch.rand(1, 1),
-        "given": torch.randn(1, rows, c.action_size),
-        "given_mask": (torch.arange(rows) < 2).float().unsqueeze(0),
-        "row_times": torch.arange(1.0, rows + 1).unsqueeze(0),
-    }
-    tick |= {name: 0.1 * torch.randn(shape) for name, shape in lora_inputs(c).items()}
-    picture = torch.rand(1, 3, c.encoded_size, c.encoded_size)
-    networks: dict[str, tuple[nn.Module, Sequence[str], Sequence[str], tuple[Tensor, ...]]] = {
-        "encode": (_Encode(system), ["pictures"], ["latents"], (picture,)),
-        "decode": (_Decode(system), ["latents"], ["pictures"], (latent.expand(2, -1, -1, -1),)),
-        "distance": (_Distance(system), ["current", "goal"], ["log_steps"], (latent, latent.flip(1))),
-        "imagine": (_Imagine(system), ["noise", "current", "goal", "offsets"], ["features", "latents"],
-                    (frames, latent, latent.flip(1), offsets)),
-        "plan_keys": (_PlanKeys(system), ["features"], ["keys", "values"], (features,)),
-        "tick": (_Tick(system), list(tick), ["actions"], tuple(tick.values())),
-    }
-    if levels:
-        level = torch.full((1,), 0.5)
-        networks["imagine_level"] = (_ImagineLevel(system), ["noisy", "current", "goal", "offsets", "level"], ["features", "velocity"],
-                                     (frames, latent, latent.flip(1), offsets, level))
-        networks["tick_level"] = (_TickLevel(system), [*tick, "level"], ["actions"], (*tick.values(), level))
-    return networks
-
-
-def _served(system: System) -> ModelConfig:
-    """ConfigError for what no node serves."""
-    c = replace(system.config, located=True)
-    if c.architecture != "compact" or c.views > 1:
-        raise ConfigError(f"served are networks of architecture 'compact' and of one view, not '{c.architecture}' of {c.views}")
-    if 3 * c.keypoints > c.latent_size**2:
-        raise ConfigError(f"keypoints {c.keypoints} are more than a latent has room for, {c.latent_size**2 // 3}")
-    if c.camera_size % c.image_size:
-        raise ConfigError(f"camera_size {c.camera_size} is not a multiple of image_size {c.image_size}")
-    return c
 
 
 def export(system: System, folder: Path, description: dict[str, Any], levels: bool = False) -> dict[str, float]:
@@ -190,27 +29,33 @@ def export(system: System, folder: Path, description: dict[str, Any], levels: bo
     The difference is a share of the outputs' range; BackendError when it is more than `reference.TOLERANCE`, ConfigError
     for what no node serves.
     """
-    _served(system)
+    config = served_config(system)
     folder.mkdir(parents=True, exist_ok=True)
     system.eval()
     samples = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        draws, shaken = [_networks(system, levels) for _ in range(DRAWS)], [_shaken(system) for _ in range(3)]
-        for name, (module, inputs, outputs, example) in draws[0].items():
-            axes = {"latents": {0: "frames"}, "pictures": {0: "frames"}} if name == "decode" else None
-            torch.onnx.export(module.eval(), example, str(folder / f"{name}.onnx"), input_names=list(inputs),
-                              output_names=list(outputs), dynamic_axes=axes, opset_version=OPSET, dynamo=False)  # fmt: skip
+        draws, shaken = [networks(system, levels) for _ in range(DRAWS)], [_shaken(system) for _ in range(3)]
+        for name, network in draws[0].items():
+            to_onnx(network, folder / f"{name}.onnx")
+            module = network.module
             unsteadiness = partial(_unsteadiness, module, [type(module)(other) for other in shaken])
-            samples[name] = _sample(module, inputs, outputs, min((draw[name][3] for draw in draws), key=unsteadiness))
+            samples[name] = _sample(network, min((draw[name].example for draw in draws), key=unsteadiness))
     reference.save(folder, samples)
     expected = reference.Reference(folder)
     differences = {name: expected.check(name, OnnxRunner(folder / f"{name}.onnx")) for name in samples}
     files = {path.name: file_hash(path) for path in sorted([*folder.glob("*.onnx"), folder / reference.FILE])}
-    manifest = {"format": FORMAT, **description, "config": _served(system).to_dict(), "export_difference": differences, "files": files}
+    manifest = {"format": FORMAT, **description, "config": config.to_dict(), "export_difference": differences, "files": files}
     released.save(folder, system, system.config.to_dict())
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     return differences
+
+
+def to_onnx(network: Network, path: Path) -> None:
+    """Writes the ONNX file; the module is left in evaluation mode."""
+    axes = {name: dict(extents) for name, extents in network.open.items()}
+    torch.onnx.export(network.module.eval(), network.example, str(path), input_names=list(network.inputs),
+                      output_names=list(network.outputs), dynamic_axes=axes, opset_version=OPSET, dynamo=False)  # fmt: skip
 
 
 def _shaken(module: nn.Module) -> nn.Module:
@@ -234,12 +79,10 @@ def _each(computed: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return computed if isinstance(computed, tuple) else (computed,)
 
 
-def _sample(
-    module: nn.Module, inputs: Sequence[str], outputs: Sequence[str], example: tuple[Tensor, ...]
-) -> tuple[reference.Arrays, reference.Arrays]:
+def _sample(network: Network, example: tuple[Tensor, ...]) -> tuple[reference.Arrays, reference.Arrays]:
     """Inputs and outputs by name."""
     with torch.no_grad():
-        computed = _each(module(*example))
+        computed = _each(network.module(*example))
     given, found = ({name: value.numpy() for name, value in zip(names, values, strict=True)}
-                    for names, values in ((inputs, example), (outputs, computed)))  # fmt: skip
+                    for names, values in ((network.inputs, example), (network.outputs, computed)))  # fmt: skip
     return given, found

@@ -9,7 +9,7 @@ from act2goal_ros.serving.runner import BackendError, Runner
 
 FILE = "reference.npz"
 # Largest difference allowed, as a share of the output's largest magnitude (at least of 1): far above rounding, far below a wrong kernel.
-TOLERANCE = {"float32": 1e-3, "float16": 1e-2}
+TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "bfloat16": 3e-2}
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -35,7 +35,7 @@ class Reference:
     def difference(self, network: str, runner: Runner) -> float:
         """Largest difference of the runner's outputs, as a share of each output's largest magnitude (at least of 1)."""
         found = runner(self.inputs(network))
-        return max(_share(found[name], value) for name, value in self._of(network, "out").items())
+        return max(share(found[name], value) for name, value in self._of(network, "out").items())
 
     def _of(self, network: str, kind: str) -> dict[str, np.ndarray]:
         start = f"{network}/{kind}/"
@@ -49,7 +49,8 @@ class Reference:
         return difference
 
 
-def _share(found: np.ndarray, expected: np.ndarray) -> float:
+def share(found: np.ndarray, expected: np.ndarray) -> float:
+    """Largest difference as a share of the largest magnitude expected (at least of 1); infinite where shape or finiteness differ."""
     if found.shape != expected.shape:
         return float("inf")
     if not np.isfinite(found).all():  # of several outputs, max() would take the number

@@ -19,7 +19,7 @@ class Runner(Protocol):
     """
 
     backend: str
-    precision: str  # float32 or float16
+    precision: str  # one of PRECISIONS
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name; raises ValueError on a missing input or a wrong shape."""
