@@ -18,6 +18,7 @@ class Cuda:
     cudaError_t = SimpleNamespace(cudaSuccess=SimpleNamespace(name="cudaSuccess"))
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
+    cudaDeviceAttr = SimpleNamespace(cudaDevAttrComputeCapabilityMajor=8, cudaDevAttrComputeCapabilityMinor=9)  # the answers
 
     def __init__(self, room: int = 1000) -> None:
         self.memory: dict[int, ctypes.Array] = {}
@@ -29,6 +30,12 @@ class Cuda:
     def _answer(self, *values):
         status = SimpleNamespace(name="cudaErrorDeviceLost") if self.lost else self.cudaError_t.cudaSuccess
         return (status, *values)
+
+    def cudaDeviceGetAttribute(self, attribute, device):  # noqa: N802
+        return self._answer(attribute)
+
+    def cudaGetDeviceProperties(self, device):  # noqa: N802
+        return self._answer(SimpleNamespace(name=b"Fake 4090\0"))
 
     def do(self, action: Action) -> None:
         if self._captured is None:
@@ -158,13 +165,13 @@ class Logger:
         pass
 
 
-def tensorrt(cuda: Cuda) -> SimpleNamespace:
-    """The package."""
+def tensorrt(cuda: Cuda, name: str = "fake_tensorrt", refused: bytes = b"") -> SimpleNamespace:
+    """The package, which does not load the engine `refused`."""
     def deserialize(network):
-        return Engine(cuda, network) if network else None
+        return None if network == refused else Engine(cuda, network)
 
     return SimpleNamespace(
-        __name__="fake_tensorrt",
+        __name__=name,
         __version__="1",
         Logger=Logger,
         Runtime=lambda log: SimpleNamespace(deserialize_cuda_engine=deserialize),

@@ -81,6 +81,21 @@ def test_an_adapter_computes_what_torch_does_with_changed_weights(system: System
     np.testing.assert_array_equal(chunk(base), before)
 
 
+def test_torch_takes_an_adapter_as_onnx_runtime_does(bundle: ModelBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # of the whole process
+    made = adapters.load(write(tmp_path / "a", matrices(rank=2)), SMALL, HASH, "first")
+    served, eager = bundle.policy("onnxruntime"), bundle.policy("torch")
+    before = chunk(eager)
+    np.testing.assert_allclose(before, chunk(served), atol=1e-3)
+    for policy in (served, eager):
+        policy.set_adapter(made)
+    found = chunk(eager)
+    np.testing.assert_allclose(found, chunk(served), atol=1e-3)
+    assert np.abs(found - before).max() > 1e-2
+    eager.set_adapter(None)
+    np.testing.assert_array_equal(chunk(eager), before)
+
+
 def test_the_layers_that_may_change_are_the_expert_s(system: System) -> None:
     sizes = {name: (layer.in_features, layer.out_features) for name in SMALL.lora_layers if (layer := system.expert.get_submodule(name))}
     assert sizes == SMALL.lora_layers

@@ -2,10 +2,13 @@
 
 import array
 import contextlib
+import json
+import shutil
 import time
 
 import numpy as np
 import pytest
+import rclpy
 from act2goal_msgs.msg import (
     FrameSelection,
     Goal,
@@ -17,11 +20,18 @@ from act2goal_msgs.msg import (
     Replan,
     StopReason,
 )
-from fake_bundle import HASH, SPEED, latent, picture
+from fake_bundle import HASH, SPEED, FakeBundle, FakeImagination, latent, picture
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.signals import SignalHandlerOptions
 from ros_tools import Probe, new_domain, require_pace, running, wait_for
 from sensor_msgs.msg import Image
 
+from act2goal_ros import paths
 from act2goal_ros.nodes import images, qos, topics
+from act2goal_ros.nodes.base import values_of
+from act2goal_ros.nodes.imagination import ImaginationNode
+from act2goal_ros.serving.bundle import MANIFEST, REFERENCE, ModelBundle, file_hash
 
 
 class Robot:
@@ -247,18 +257,76 @@ def test_variants_for_studies_change_what_reaches_the_policy_only(tmp_path, vari
         assert features.max() <= 0.1 and robot.plans[-1].latents[-1] == pytest.approx(0.0, abs=2e-3)
 
 
-def test_an_unknown_variant_is_refused_with_the_choices(tmp_path):
+def refusal(tmp_path, name: str, module: str, environment=None, **parameters) -> str:
+    """What a node says that cannot be configured, nor ever is."""
     domain = new_domain()
     probe = Probe(domain)
     try:
-        with running("fake_bundle imagination", domain, tmp_path / "log", {"variant": "upside_down"}):
-            status = wait_for(lambda: (s := probe.status("imagination")) and s.level == s.ERROR and s, 60, "an error")
-        assert "variant = 'upside_down' is none of normal | other_goal" in status.message
+        with running(module, domain, tmp_path / "log", parameters, environment):
+            status = wait_for(lambda: (s := probe.status(name)) and s.level == s.ERROR and s, 60, "an error")
+            wait_for(lambda: sum(s.level == s.ERROR for s in probe.heard[topics.STATUS]) > 25, 20, "another attempt")  # every 2 s
+        assert {values_of(s)["state"] for s in probe.heard[topics.STATUS]} <= {"unconfigured", "configuring"}
+        return status.message
     finally:
         probe.close()
 
 
+def test_an_unknown_variant_is_refused_with_the_choices(tmp_path):
+    told = refusal(tmp_path, "imagination", "fake_bundle imagination", variant="upside_down")
+    assert "variant = 'upside_down' is none of normal | other_goal" in told
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"), [("raise", "RuntimeError: fake fault at seed 1"), ("nan", "the world model's output is not finite (seed 1)")]
+)
+def test_a_model_that_fails_when_it_is_warmed_up_never_becomes_active(tmp_path, fault, told):
+    faults = {"FAKE_FAULTS": f"1:{fault}"}  # the first plan's, and again the first's of the next attempt
+    assert refusal(tmp_path, "imagination", "fake_bundle imagination", faults, seed=0, nice=0) == f"cannot be configured: {told}"
+
+
+def test_every_network_has_run_before_the_node_is_active(domain, monkeypatch):
+    model, runs = FakeImagination(), []
+    monkeypatch.setattr(ModelBundle, "load", classmethod(lambda cls, *_: FakeBundle()))
+    monkeypatch.setattr(FakeBundle, "imagination", lambda *_: model)
+    rclpy.init(domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
+    node = ImaginationNode()
+    node.set_parameters([Parameter("nice", value=0)])  # this process's
+
+    def noting(name):
+        run = getattr(model, name)
+
+        def noted(*arguments):
+            runs.append((name, node.is_active))
+            return run(*arguments)
+
+        monkeypatch.setattr(model, name, noted)
+
+    for name in ("encode", "imagine", "decode"):
+        noting(name)
+    try:
+        assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        assert runs == [("encode", False), ("encode", False), ("imagine", False), ("decode", False)] and not node.is_active
+        assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS and node.is_active
+        assert len(runs) == 4
+    finally:
+        node.close()
+        rclpy.shutdown()
+
+
 # msth
+
+
+def test_msth_does_not_start_with_a_network_that_computes_something_else(tmp_path):
+    folder = shutil.copytree(paths.model("act2goal-tiny"), tmp_path / "model")
+    with np.load(folder / REFERENCE) as file:
+        arrays = dict(file)
+    arrays["distance/out/log_steps"] = arrays["distance/out/log_steps"] + np.float32(0.1)
+    np.savez(folder / REFERENCE, **arrays)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][REFERENCE] = file_hash(folder / REFERENCE)
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    told = refusal(tmp_path, "msth", "act2goal_ros.nodes.msth", model=str(folder))
+    assert "cannot be configured: BackendError: backend 'onnxruntime' cannot serve model: distance differs from torch float32" in told
 
 
 def plan_for(robot: Robot, plan_id: str, goal: float = 0.9, goal_id: str = "g1", model_hash: str = HASH) -> Plan:

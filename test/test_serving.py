@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
+from queue import Queue
 from types import ModuleType
 
 import fake_gpu
@@ -17,12 +20,17 @@ from click.testing import CliRunner
 
 from act2goal_ros import paths
 from act2goal_ros.cli import engine as engine_command
+from act2goal_ros.control.executive import Request
+from act2goal_ros.control.inference import InferenceWorker, Job
+from act2goal_ros.control.joints import JointReading
+from act2goal_ros.control.planbook import Plan
 from act2goal_ros.serving import PREFERRED, backends, engine, tensorrt
-from act2goal_ros.serving.adapter import lora_inputs
+from act2goal_ros.serving.adapter import Adapter, lora_inputs
 from act2goal_ros.serving.backends import make_runner, serve
-from act2goal_ros.serving.bundle import NETWORKS, ModelBundle
+from act2goal_ros.serving.bundle import MANIFEST, NETWORKS, ModelBundle, file_hash
+from act2goal_ros.serving.policy import GoalPolicy, Proprio
 from act2goal_ros.serving.reference import FILE, TOLERANCE, Reference
-from act2goal_ros.serving.runner import BackendError, OnnxRunner
+from act2goal_ros.serving.runner import BackendError, OnnxRunner, Runner
 
 MODEL = paths.model("act2goal-tiny")
 SMALL = MODEL / "distance.onnx"
@@ -81,10 +89,51 @@ def test_auto_goes_on_whatever_a_backend_raises(monkeypatch: pytest.MonkeyPatch,
         serve(MODEL, ("encode",), "tensorrt")
 
 
-def test_a_network_of_other_shapes_is_named(tmp_path: Path) -> None:
+def test_a_network_of_other_inputs_is_named(tmp_path: Path) -> None:
     folder = shutil.copytree(MODEL, tmp_path / "model")
     shutil.copy(folder / "encode.onnx", folder / "distance.onnx")
     with pytest.raises(BackendError, match=r"cannot serve model: distance: ValueError: missing inputs \['pictures'\]"):
+        serve(folder, ("encode", "distance"), "onnxruntime")
+
+
+@pytest.mark.parametrize(("network", "name"), [("distance", "goal"), ("tick", "velocities")])
+def test_an_input_of_another_shape_is_named(tmp_path: Path, network: str, name: str) -> None:
+    """It leaves the input's last column away: all else would fit."""
+    onnx = pytest.importorskip("onnx")
+    folder = shutil.copytree(MODEL, tmp_path / "model")
+    model = onnx.load(folder / f"{network}.onnx")
+    for node in model.graph.node:
+        node.input[:] = ["cut" if each == name else each for each in node.input]
+    bounds = {"from": [0], "to": [-1], "axis": [-1]}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.array(value), key) for key, value in bounds.items())
+    model.graph.node.insert(0, onnx.helper.make_node("Slice", [name, *bounds], ["cut"]))
+    next(value for value in model.graph.input if value.name == name).type.tensor_type.shape.dim[-1].dim_value += 1
+    onnx.save(model, folder / f"{network}.onnx")
+    given = Reference(MODEL).inputs(network)[name].shape
+    takes = (*given[:-1], given[-1] + 1)
+    told = f"cannot serve model: {network}: ValueError: input '{name}' has shape {given}, the network takes {takes}"
+    with pytest.raises(BackendError, match=re.escape(told)):
+        serve(folder, ("encode", network), "onnxruntime")
+
+
+def test_an_output_of_another_shape_is_named(tmp_path: Path) -> None:
+    """Its numbers are right: beside torch's they would be taken for equal, one against all."""
+    onnx = pytest.importorskip("onnx")
+    folder = shutil.copytree(MODEL, tmp_path / "model")
+    model = onnx.load(folder / "distance.onnx")
+    output = model.graph.output[0]
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == output.name else name for name in node.output]
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "axes"))
+    model.graph.node.append(onnx.helper.make_node("Unsqueeze", ["before", "axes"], [output.name]))
+    output.type.tensor_type.shape.dim.insert(0, onnx.TensorShapeProto.Dimension(dim_value=1))
+    onnx.save(model, folder / "distance.onnx")
+    runner, reference = make_runner(folder / "distance.onnx"), Reference(folder)
+    assert reference.difference("distance", runner) == float("inf")
+    expected = make_runner(SMALL)(reference.inputs("distance"))["log_steps"]
+    np.testing.assert_array_equal(runner(reference.inputs("distance"))["log_steps"], expected[None])
+    told = f"cannot serve model: distance: output 'log_steps' has shape {(1, *expected.shape)}, torch's has {expected.shape}"
+    with pytest.raises(BackendError, match=re.escape(told)):
         serve(folder, ("encode", "distance"), "onnxruntime")
 
 
@@ -96,6 +145,81 @@ def test_a_provider_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda source, options, providers: start(source, options, providers=names[1:]))
     with pytest.raises(BackendError, match="CUDAExecutionProvider does not start here: ONNX Runtime took CPUExecutionProvider instead"):
         make_runner(SMALL, "onnxruntime_cuda")
+
+
+@pytest.fixture
+def sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, str | bool]]]:
+    """Providers and options of every session, of an ONNX Runtime that says it has TensorRT and computes on the CPU; an empty cache."""
+    started: list[tuple[str, dict[str, str | bool]]] = []
+    start = onnxruntime.InferenceSession
+
+    class Session:
+        def __init__(self, source, options, providers) -> None:
+            started.extend(providers)
+            self._providers = [name for name, _ in providers]
+            self._session = start(source, options, providers=["CPUExecutionProvider"])
+
+        def get_providers(self) -> list[str]:
+            return self._providers
+
+        def __getattr__(self, name: str):
+            return getattr(self._session, name)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [*backends.PROVIDERS.values()])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return started
+
+
+@pytest.mark.parametrize(
+    ("precision", "half"), [("float32", {}), ("float16", {"trt_fp16_enable": True}), ("bfloat16", {"trt_bf16_enable": True})]
+)
+def test_onnx_runtime_s_tensorrt_is_told_the_precision_and_where_engines_are_kept(tmp_path: Path, sessions, precision: str, half) -> None:
+    runner = make_runner(SMALL, "onnxruntime_tensorrt", 1, precision)
+    assert (runner.backend, runner.precision) == ("onnxruntime_tensorrt", precision)
+    folder = tmp_path / "cache" / "act2goal" / "engines" / "onnxruntime"
+    assert folder.is_dir()  # the provider makes one folder, none above it
+    prefix = f"distance-{precision}-{file_hash(SMALL)[:16]}"
+    kept = {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder), "trt_engine_cache_prefix": prefix}
+    assert sessions == [("TensorrtExecutionProvider", half | kept)]
+    changed = tmp_path / "distance.onnx"
+    changed.write_bytes(SMALL.read_bytes() + b"\x72\x00")  # an empty field of metadata
+    make_runner(changed, "onnxruntime_tensorrt", 1, precision)
+    assert sessions[1][1]["trt_engine_cache_prefix"] not in ("", prefix)
+
+
+def test_the_other_providers_compute_in_float32_and_are_told_nothing(tmp_path: Path, sessions) -> None:
+    for backend in ("onnxruntime_cuda", "onnxruntime"):
+        assert make_runner(SMALL, backend, 1, "float16").precision == "float32"
+    assert sessions == [("CUDAExecutionProvider", {}), ("CPUExecutionProvider", {})] and not (tmp_path / "cache").exists()
+
+
+def test_onnx_runtime_s_tensorrt_is_held_to_its_precision(tmp_path: Path, sessions) -> None:
+    folder = shutil.copytree(MODEL, tmp_path / "model")
+    with np.load(folder / FILE) as file:
+        arrays = dict(file)
+    expected = arrays["distance/out/log_steps"]
+    arrays["distance/out/log_steps"] = expected + np.float32(0.005 * max(1.0, np.abs(expected).max()))
+    np.savez(folder / FILE, **arrays)
+    assert serve(folder, ("distance",), "onnxruntime_tensorrt", precision="float16").backend == "onnxruntime_tensorrt"
+    with pytest.raises(BackendError, match=r"distance differs from torch float32 by 0.005 of its range, at most 0.001 allowed"):
+        serve(folder, ("distance",), "onnxruntime_tensorrt", precision="float32")
+    with pytest.raises(BackendError, match="precision 'int4' is not one of float32, float16, bfloat16"):
+        serve(folder, ("distance",), "onnxruntime_tensorrt", precision="int4")
+
+
+def test_onnx_runtime_s_tensorrt_serves_where_no_engine_can_be_kept(tmp_path: Path, sessions, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "cache").touch()
+    make_runner(SMALL, "onnxruntime_tensorrt", 1, "float16")
+    assert sessions == [("TensorrtExecutionProvider", {"trt_fp16_enable": True})]
+    assert "onnxruntime cannot be made, engines are built at every start: " in caplog.text
+
+
+def test_where_there_is_no_such_provider_nothing_is_made_for_it(tmp_path: Path, sessions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(BackendError, match="has no TensorrtExecutionProvider; onnxruntime-gpu has"):
+        make_runner(SMALL, "onnxruntime_tensorrt")
+    assert not sessions and not (tmp_path / "cache").exists()
 
 
 def test_an_unknown_backend_is_named() -> None:
@@ -131,6 +255,82 @@ def test_a_backend_that_computes_something_else_does_not_serve(tmp_path: Path) -
     with pytest.raises(BackendError, match="distance differs from torch float32 by 0.*, at most 0.001 allowed"):
         serve(folder, ("encode", "distance"), "onnxruntime")
     assert serve(folder, ("encode",), "onnxruntime").backend == "onnxruntime"
+
+
+def test_the_time_to_goal_is_not_told_by_a_network_that_was_changed(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    folder = shutil.copytree(MODEL, tmp_path / "model")
+    model = onnx.load(folder / "distance.onnx")
+    for weights in model.graph.initializer:
+        if weights.data_type == onnx.TensorProto.FLOAT:
+            weights.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weights) * np.float32(1.1), weights.name))
+    onnx.save(model, folder / "distance.onnx")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"]["distance.onnx"] = file_hash(folder / "distance.onnx")
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    given = Reference(MODEL).inputs("distance")
+    assert ModelBundle.load(MODEL).time_to_goal(given["current"][0], given["goal"][0]) > 0
+    with pytest.raises(BackendError, match="cannot serve model: distance differs from torch float32 by 0.*, at most 0.001 allowed"):
+        ModelBundle.load(folder).time_to_goal(given["current"][0], given["goal"][0])
+
+
+# one tick, one network
+
+
+class Noting:
+    """A runner that notes each of its runs."""
+
+    def __init__(self, name: str, runner: Runner, runs: list[str]) -> None:
+        self.backend, self.precision, self._name, self._runner, self._runs = runner.backend, runner.precision, name, runner, runs
+
+    def __call__(self, inputs):
+        self._runs.append(self._name)
+        return self._runner(inputs)
+
+
+@pytest.fixture
+def noted() -> tuple[GoalPolicy, list[str]]:
+    """The shipped policy, and the names of the networks it has run."""
+    runs: list[str] = []
+    config, served = ModelBundle.load(MODEL).config, serve(MODEL, ("encode", "plan_keys", "tick"), "onnxruntime")
+    runners = {name: Noting(name, runner, runs) for name, runner in served.runners.items()}
+    return GoalPolicy(config, replace(served, runners=runners)), runs
+
+
+PICTURE = np.full((128, 128, 3), 128, np.uint8)
+
+
+def test_a_tick_is_one_run_of_one_network(noted: tuple[GoalPolicy, list[str]]) -> None:
+    policy, runs = noted
+    c = policy.config
+    keys = policy.set_plan(np.zeros(c.served_features, np.float32))
+    assert runs == ["plan_keys"]
+    proprio = Proprio(np.zeros(c.joints), np.zeros(c.joints), 0.0)
+    matrices = {name: np.full(shape, 0.01, np.float32) for name, shape in lora_inputs(c).items()}
+    for prefix, adapter in ((None, None), (np.zeros((3, c.action_size)), None), (None, Adapter("a", matrices)), (None, None)):
+        runs.clear()
+        policy.set_adapter(adapter)
+        frame = policy.observe(PICTURE)
+        assert runs == [], "a picture is encoded when its latent is asked for"
+        policy.act(keys, frame, proprio, np.ones(c.frames, bool), np.arange(1.0, c.frames + 1), prefix)
+        assert runs == ["tick"]
+        assert frame.latent is frame.latent and runs == ["tick", "encode"]
+
+
+def test_at_work_a_plan_s_keys_are_computed_once_and_each_job_ticks_once(noted: tuple[GoalPolicy, list[str]]) -> None:
+    policy, runs = noted
+    c, done, faults = policy.config, Queue(), []
+    worker = InferenceWorker(policy, done.put, lambda _: None, faults.append)
+    reading, times = JointReading(10.0, np.zeros(c.joints), np.zeros(c.joints), 0.0), 10.0 + np.arange(1.0, c.frames + 1)
+    for plan_id, ticks in (("p1", 3), ("p2", 2), ("p1", 1)):
+        features = np.full(c.served_features, float(plan_id[1]), np.float32)
+        for _ in range(ticks):
+            plan = Plan(plan_id, 9.0, features.copy(), times, np.ones(c.frames, bool), 11.0)  # every time as if it had just come
+            worker.submit(Job(10.0, PICTURE, Request(1, 10.0, reading, plan, None)))
+            done.get(timeout=30.0)
+    worker.close()
+    first, other = ["plan_keys", "tick", "encode"], ["tick", "encode"]
+    assert faults == [] and runs == first + 2 * other + first + other + other
 
 
 TOLD = ("pictures", "keys", "values", "frame_mask", "frame_times", "joints", "velocities", "gripper", "given_mask")
@@ -243,14 +443,14 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[engine.Target]:
 
 def test_an_engine_is_built_once_for_each_target(tmp_path: Path, built: list[engine.Target]) -> None:
     cache = engine.EngineCache(tmp_path)
-    wanted = [target(), target(version="1.8"), target(capability="SM120"), target(precision="float16")]
+    wanted = [target(), target(version="1.8"), target(capability="SM120"), target(precision="float16"), replace(target(), device="Orin")]
     first = [cache.get(SMALL, each) for each in wanted]
     assert built == wanted
     assert [cache.get(SMALL, each) for each in wanted] == first and built == wanted
     changed = tmp_path / "distance.onnx"
     changed.write_bytes(SMALL.read_bytes() + b"x")
     cache.get(changed, target())
-    assert len(built) == 5 and len(cache.headers()) == 5
+    assert len(built) == 6 and len(cache.headers()) == 6
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "headless", "foreign", "list"])
@@ -296,6 +496,22 @@ def test_the_command_builds_and_lists(rtx, tmp_path: Path, monkeypatch: pytest.M
     assert listed.count("damaged: will be built anew") == 1
     refused = CliRunner().invoke(engine_command.command, [*arguments[:2], "--gpu", "SM90", *folder])
     assert refused.exit_code == 1 and "does not build for SM90" in refused.output
+
+
+@pytest.mark.parametrize(("package", "device"), [("tensorrt", "Fake 4090"), ("tensorrt_rtx", "")])
+def test_an_engine_belongs_to_the_gpu_s_model_or_for_rtx_to_its_capability(
+    tmp_path: Path, built: list[engine.Target], monkeypatch: pytest.MonkeyPatch, package: str, device: str
+) -> None:
+    cuda = fake_gpu.Cuda()
+    monkeypatch.setattr(tensorrt, "cuda", lambda: cuda)
+    monkeypatch.setattr(engine, "library", lambda: fake_gpu.tensorrt(cuda, package))
+    folder = ["--folder", str(tmp_path)]
+    outcome = CliRunner().invoke(engine_command.command, ["build", str(MODEL), *folder])
+    assert outcome.exit_code == 0, outcome.output
+    assert built == len(NETWORKS) * [engine.Target(package, "1", "SM89", "float16", device)]
+    assert [header["device"] for header in engine.EngineCache(tmp_path).headers().values()] == len(NETWORKS) * [device]
+    listed = CliRunner().invoke(engine_command.command, ["list", *folder]).output
+    assert listed.count(f"  {package} 1 SM89 float16{device and f' {device}'}  0.0 MB") == len(NETWORKS)
 
 
 @without_gpu
@@ -395,6 +611,55 @@ def test_a_full_gpu_is_named_and_gets_back_what_was_taken(monkeypatch: pytest.Mo
     served = serve(MODEL, ("distance",))
     assert served.backend == "onnxruntime" and told in served.passed_over["tensorrt"]
     assert not cuda.memory and not cuda.handles
+
+
+@pytest.fixture
+def gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """An empty cache, a GPU that loads networks but not REFUSED, and what is built on it, the next one first."""
+    cuda, builds = fake_gpu.Cuda(), []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(tensorrt, "cuda", lambda: cuda)
+    monkeypatch.setattr(tensorrt, "library", lambda: fake_gpu.tensorrt(cuda, refused=REFUSED))
+    monkeypatch.setattr(engine, "build", lambda network, wanted: builds.pop(0))
+    return builds
+
+
+REFUSED = b"of another driver"
+
+
+def test_a_kept_engine_the_gpu_refuses_is_built_anew_once(gpu: list[bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    good = SMALL.read_bytes()
+    gpu += [REFUSED, good]
+    with pytest.raises(BackendError, match="cannot load the engine on this GPU"):
+        tensorrt.runner(SMALL, "float32")
+    assert gpu == [good], "what was built just now and is refused is not built again"
+    assert [path.read_bytes().partition(b"\n")[2] for path in tmp_path.rglob("*.engine")] == [REFUSED]
+    Reference(MODEL).check("distance", tensorrt.runner(SMALL, "float32"))
+    assert gpu == [] and "fake_tensorrt 1 cannot load the engine on this GPU; building it anew" in caplog.text
+    Reference(MODEL).check("distance", tensorrt.runner(SMALL, "float32"))  # as kept
+    assert [path.read_bytes().partition(b"\n")[2] for path in tmp_path.rglob("*.engine")] == [good]
+
+
+def test_a_gpu_that_refuses_the_engine_built_anew_too_is_an_error(gpu: list[bytes]) -> None:
+    gpu += 3 * [REFUSED]
+    for left in (2, 1, 0):
+        with pytest.raises(BackendError, match="fake_tensorrt 1 cannot load the engine on this GPU"):
+            tensorrt.runner(SMALL, "float32")
+        assert len(gpu) == left, "one each time"
+
+
+def test_a_refused_engine_is_gone_although_no_other_can_be_built(gpu: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu += [REFUSED]
+    with pytest.raises(BackendError):
+        tensorrt.runner(SMALL, "float32")
+
+    def build(network: bytes, wanted: engine.Target) -> bytes:
+        raise BackendError("no memory to build in")
+
+    monkeypatch.setattr(engine, "build", build)
+    with pytest.raises(BackendError, match="no memory to build in"):
+        tensorrt.runner(SMALL, "float32")
+    assert not list(tmp_path.rglob("*.engine"))
 
 
 def test_an_engine_the_gpu_refuses_is_an_error() -> None:

@@ -37,13 +37,12 @@ def build(model: str, capabilities: tuple[str, ...], precision: str, folder: Pat
     cache = EngineCache(folder)
     try:
         trt = library(("tensorrt_rtx",)) if capabilities else library()
-        wanted = capabilities or (tensorrt.capability(tensorrt.cuda()),)
-        jobs = [(network, capability) for capability in wanted for network in NETWORKS]
+        targets = [Target(trt.__name__, trt.__version__, capability, precision) for capability in capabilities]
+        jobs = [(network, target) for target in targets or [tensorrt.target(tensorrt.cuda(), trt, precision)] for network in NETWORKS]
         with tqdm(jobs, unit="engine") as bar:
-            for network, capability in bar:
-                bar.set_postfix_str(f"{network} {capability}")
+            for network, target in bar:
+                bar.set_postfix_str(f"{network} {target.capability}")
                 path, started = paths.model(model) / f"{network}.onnx", time.monotonic()
-                target = Target(trt.__name__, trt.__version__, capability, precision)
                 engine = cache.get(path, target)
                 tqdm.write(f"{cache.path(path, target)}  {len(engine) / 1e6:.1f} MB, {time.monotonic() - started:.1f} s")
     except BackendError as error:
@@ -59,6 +58,7 @@ def list_engines(folder: Path | None) -> None:
     found = EngineCache(folder).headers()
     for path, header in found.items():
         made_for = " ".join(str(header.get(key, "?")) for key in ("library", "version", "capability", "precision"))
+        made_for += f" {header['device']}" if header.get("device") else ""
         click.echo(f"{path.name}  {made_for if header else 'damaged: will be built anew'}  {path.stat().st_size / 1e6:.1f} MB")
     if not found:
         click.echo("no engines")

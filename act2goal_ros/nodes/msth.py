@@ -55,6 +55,7 @@ class MsthNode(ManagedNode[MsthParameters]):
 
     def setup(self) -> None:
         self._bundle = ModelBundle.load(paths.model(self.p.model))
+        self._time_to_goal = self._bundle.time_to_goal  # here, so that a network that does not compute as it should fails now
         horizon = self._bundle.chunk_steps * self._bundle.step
         self._rehasher = Rehasher(
             RehashLimits(
@@ -120,7 +121,7 @@ class MsthNode(ManagedNode[MsthParameters]):
         try:
             live = _latent(message.data, message.shape)
             at, hashed = self._rehasher.update(now, live)
-            seconds = self._bundle.time_to_goal(live, plan.goal_latent)
+            seconds = self._time_to_goal(live, plan.goal_latent)
         except ValueError as error:
             self._drop("bad_latent", f"live latent: {error}")
             return

@@ -1,18 +1,24 @@
 """Which backends there are, which of them work here, and the networks of a model served by one of them."""
 
+import hashlib
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from act2goal_ros.serving import BACKENDS, PRECISION, PREFERRED, tensorrt
+from act2goal_ros.serving import BACKENDS, PRECISION, PRECISIONS, PREFERRED, tensorrt
+from act2goal_ros.serving.engine import EngineCache
 from act2goal_ros.serving.reference import Reference
-from act2goal_ros.serving.runner import BackendError, OnnxRunner, Runner
+from act2goal_ros.serving.runner import BackendError, OnnxRunner, Runner, require
 
 PROVIDERS = {
     "onnxruntime_tensorrt": "TensorrtExecutionProvider",
     "onnxruntime_cuda": "CUDAExecutionProvider",
     "onnxruntime": "CPUExecutionProvider",
 }
+HALF = {"float16": "trt_fp16_enable", "bfloat16": "trt_bf16_enable"}  # of ONNX Runtime's TensorRT provider
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,26 @@ def make_runner(path: Path, backend: str = "onnxruntime", threads: int = 1, prec
         return _torch_runner(path, threads)
     if backend not in PROVIDERS:
         raise BackendError(f"backend '{backend}' is not one of {', '.join(BACKENDS)}")
+    require(PROVIDERS[backend])
+    if backend == "onnxruntime_tensorrt":
+        return OnnxRunner(path, threads, PROVIDERS[backend], backend, precision, _tensorrt_settings(path, precision))
     return OnnxRunner(path, threads, PROVIDERS[backend], backend)
+
+
+def _tensorrt_settings(network: Path, precision: str) -> dict[str, str | bool]:
+    """Options of ONNX Runtime's TensorRT provider: what engines compute in, and where they are kept, if they can be."""
+    if precision not in PRECISIONS:
+        raise BackendError(f"precision '{precision}' is not one of {', '.join(PRECISIONS)}")
+    settings: dict[str, str | bool] = {HALF[precision]: True} if precision in HALF else {}
+    folder = EngineCache().folder / "onnxruntime"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.warning("%s cannot be made, engines are built at every start: %s", folder, error)
+        return settings
+    digest = hashlib.sha256(network.read_bytes()).hexdigest()[:16]  # the provider's own key knows names, not weights
+    prefix = f"{network.stem}-{precision}-{digest}"
+    return settings | {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder), "trt_engine_cache_prefix": prefix}
 
 
 def _torch_runner(path: Path, threads: int) -> Runner:

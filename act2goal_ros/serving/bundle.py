@@ -2,12 +2,13 @@
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from act2goal_ros.model.config import ConfigError, ModelConfig
 from act2goal_ros.serving import PRECISION
-from act2goal_ros.serving.backends import make_runner, serve
+from act2goal_ros.serving.backends import serve
 from act2goal_ros.serving.imagination import Imagination, TimeToGoal
 from act2goal_ros.serving.policy import GoalPolicy
 from act2goal_ros.serving.reference import FILE as REFERENCE
@@ -31,7 +32,6 @@ class ModelBundle:
             self.config = ModelConfig.from_dict(manifest["config"])
         except (KeyError, TypeError, ConfigError) as error:
             raise ModelError(f"{folder / MANIFEST}: configuration cannot be used: {error}") from error
-        self._distance: TimeToGoal | None = None
 
     @classmethod
     def load(cls, folder: str | Path, robot: str | None = None) -> "ModelBundle":
@@ -91,11 +91,10 @@ class ModelBundle:
         """Likewise."""
         return GoalPolicy(self.config, serve(self.folder, ("encode", "plan_keys", "tick"), backend, threads, precision))
 
-    def time_to_goal(self, live: Any, goal: Any) -> float:
-        """Seconds from the live latent to the goal's, (C, H, W) each."""
-        if self._distance is None:
-            self._distance = TimeToGoal(self.config, make_runner(self.folder / "distance.onnx"))
-        return self._distance(live, goal)
+    @cached_property
+    def time_to_goal(self) -> TimeToGoal:
+        """Seconds from a live latent to the goal's, (C, h, w) each, on the CPU; BackendError when it does not compute what torch did."""
+        return TimeToGoal(self.config, serve(self.folder, ("distance",), "onnxruntime").runners["distance"])
 
 
 def file_hash(path: Path) -> str:

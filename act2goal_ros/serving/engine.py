@@ -4,6 +4,7 @@ Both of NVIDIA's packages have the same interface: `tensorrt` (Jetson and data-c
 and `tensorrt_rtx` (RTX cards; builds without a GPU).
 """
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -28,12 +29,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Target:
-    """What an engine is made for; `capability` is a GPU's compute capability, as in SM89."""
+    """What an engine is made for. capability: a GPU's compute capability, as in SM89; device: its model, where engines are for one."""
 
     library: str
     version: str
     capability: str
     precision: str
+    device: str = ""
 
 
 def library(names: Sequence[str] = LIBRARIES) -> ModuleType:
@@ -182,24 +184,34 @@ class EngineCache:
         self.folder = folder or home / "act2goal" / "engines"
 
     def get(self, network: Path, target: Target) -> bytes:
-        """The engine, from the cache or built now; one that is damaged or made for something else is built anew.
+        """The engine, from the cache or built now; one that is damaged or made for something else is built anew."""
+        found = self.find(network, target)
+        return self.make(network, target) if found is None else found
 
-        One that cannot be kept is given nevertheless, with a warning.
-        """
+    def find(self, network: Path, target: Target) -> bytes | None:
+        """The engine that is there; None, with a warning, where it is damaged or made for something else."""
         wanted = self._header(network, target)
         path = self._place(network, wanted)
         try:
-            engine = self._read(path, wanted)
+            return self._read(path, wanted)
         except (ValueError, OSError) as error:
             log.warning("%s: %s; building it anew", path, error)
-            engine = None
-        if engine is None:
-            engine = build(network.read_bytes(), target)
-            try:
-                self._write(path, wanted, engine)
-            except OSError as error:
-                log.warning("%s cannot be kept, it is built at every start: %s", path, error)
+            return None
+
+    def make(self, network: Path, target: Target) -> bytes:
+        """The engine, built now and kept in place of the one there is. Where it cannot be kept it is given nevertheless, with a warning."""
+        wanted = self._header(network, target)
+        path, engine = self._place(network, wanted), build(network.read_bytes(), target)
+        try:
+            self._write(path, wanted, engine)
+        except OSError as error:
+            log.warning("%s cannot be kept, it is built at every start: %s", path, error)
         return engine
+
+    def remove(self, network: Path, target: Target) -> None:
+        """Forgets an engine that the GPU refuses, as far as the folder lets it."""
+        with contextlib.suppress(OSError):
+            self.path(network, target).unlink(missing_ok=True)
 
     def path(self, network: Path, target: Target) -> Path:
         """Where the engine of that network and target lies."""

@@ -34,19 +34,31 @@ class Reference:
 
     def difference(self, network: str, runner: Runner) -> float:
         """Largest difference of the runner's outputs, as a share of each output's largest magnitude (at least of 1)."""
+        return _largest(self._outputs(network, runner))
+
+    def _outputs(self, network: str, runner: Runner) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """What the runner gives and what torch gave, by the output's name."""
         found = runner(self.inputs(network))
-        return max(share(found[name], value) for name, value in self._of(network, "out").items())
+        return {name: (found[name], value) for name, value in self._of(network, "out").items()}
 
     def _of(self, network: str, kind: str) -> dict[str, np.ndarray]:
         start = f"{network}/{kind}/"
         return {key.removeprefix(start): value for key, value in self._arrays.items() if key.startswith(start)}
 
     def check(self, network: str, runner: Runner) -> float:
-        """The difference; BackendError when it is more than the runner's precision explains."""
-        difference, allowed = self.difference(network, runner), TOLERANCE[runner.precision]
+        """The difference; BackendError when it is more than the runner's precision explains, or an output has another shape."""
+        outputs = self._outputs(network, runner)
+        for name, (found, expected) in outputs.items():
+            if found.shape != expected.shape:
+                raise BackendError(f"{network}: output '{name}' has shape {found.shape}, torch's has {expected.shape}")
+        difference, allowed = _largest(outputs), TOLERANCE[runner.precision]
         if not difference <= allowed:
             raise BackendError(f"{network} differs from torch float32 by {difference:.2g} of its range, at most {allowed:g} allowed")
         return difference
+
+
+def _largest(outputs: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> float:
+    return max(share(found, expected) for found, expected in outputs.values())
 
 
 def share(found: np.ndarray, expected: np.ndarray) -> float:

@@ -37,24 +37,36 @@ def check_inputs(shapes: Mapping[str, Sequence[int | str]], inputs: Mapping[str,
             raise ValueError(f"input '{name}' has shape {given}, the network takes {tuple(shape)}")
 
 
-class OnnxRunner:
-    """ONNX Runtime, with one of its execution providers. BackendError where the provider cannot be had."""
+def require(provider: str) -> None:
+    """BackendError where this ONNX Runtime has no such execution provider."""
+    if provider not in onnxruntime.get_available_providers():
+        raise BackendError(f"onnxruntime {onnxruntime.__version__} here has no {provider}; onnxruntime-gpu has, with an NVIDIA GPU")
 
-    precision = "float32"
+
+class OnnxRunner:
+    """ONNX Runtime, with one of its execution providers. BackendError where the provider cannot be had.
+
+    `precision` is what the provider computes in with `settings`, its options.
+    """
 
     def __init__(
-        self, network: Path | bytes, threads: int = 1, provider: str = "CPUExecutionProvider", backend: str = "onnxruntime"
+        self,
+        network: Path | bytes,
+        threads: int = 1,
+        provider: str = "CPUExecutionProvider",
+        backend: str = "onnxruntime",
+        precision: str = "float32",
+        settings: Mapping[str, str | bool] | None = None,
     ) -> None:
-        if provider not in onnxruntime.get_available_providers():
-            raise BackendError(f"onnxruntime {onnxruntime.__version__} here has no {provider}; onnxruntime-gpu has, with an NVIDIA GPU")
+        require(provider)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
-        self.backend = backend
+        self.backend, self.precision = backend, precision
         source = network if isinstance(network, bytes) else str(network)
-        self._session = onnxruntime.InferenceSession(source, options, providers=[provider])
+        self._session = onnxruntime.InferenceSession(source, options, providers=[(provider, dict(settings or {}))])
         if self._session.get_providers()[0] != provider:
             raise BackendError(f"{provider} does not start here: ONNX Runtime took {self._session.get_providers()[0]} instead")
         self._shapes = {i.name: i.shape for i in self._session.get_inputs()}

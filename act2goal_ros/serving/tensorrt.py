@@ -2,6 +2,7 @@
 changed is copied in."""
 
 import ctypes
+import logging
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,12 @@ import numpy as np
 
 from act2goal_ros.serving.engine import LARGEST, EngineCache, Target, library
 from act2goal_ros.serving.runner import BackendError, check_inputs
+
+log = logging.getLogger(__name__)
+
+
+class EngineRefused(BackendError):
+    """An engine that TensorRT does not load on this GPU."""
 
 
 def cuda() -> Any:
@@ -33,12 +40,25 @@ def capability(runtime: Any) -> str:
     return "SM" + "".join(str(_done(runtime, runtime.cudaDeviceGetAttribute(part, 0))) for part in parts)
 
 
+def target(runtime: Any, trt: ModuleType, precision: str) -> Target:
+    """What that package's engines for the first GPU are made for: `tensorrt_rtx`'s for its compute capability, others' for its model."""
+    name = b"" if trt.__name__ == "tensorrt_rtx" else _done(runtime, runtime.cudaGetDeviceProperties(0)).name
+    return Target(trt.__name__, trt.__version__, capability(runtime), precision, name.partition(b"\0")[0].decode())
+
+
 def runner(network: Path, precision: str) -> "TensorRTRunner":
-    """The ONNX network as an engine for the GPU at hand, from the cache where it is there."""
+    """The ONNX network as an engine for the GPU at hand, from the cache where it is there and loads."""
     runtime = cuda()  # first: without a GPU a large library need not be loaded
-    trt = library()
-    target = Target(trt.__name__, trt.__version__, capability(runtime), precision)
-    return TensorRTRunner(EngineCache().get(network, target), trt, runtime, precision)
+    trt, cache = library(), EngineCache()
+    made_for = target(runtime, trt, precision)
+    kept = cache.find(network, made_for)
+    if kept is not None:
+        try:
+            return TensorRTRunner(kept, trt, runtime, precision)
+        except EngineRefused as error:
+            log.warning("%s: %s; building it anew", cache.path(network, made_for), error)
+            cache.remove(network, made_for)
+    return TensorRTRunner(cache.make(network, made_for), trt, runtime, precision)
 
 
 def _done(runtime: Any, answer: tuple[Any, ...], doing: str = "") -> Any:
@@ -76,7 +96,7 @@ class TensorRTRunner:
         self._deserializer = trt.Runtime(trt.Logger(trt.Logger.ERROR))
         self._engine = self._deserializer.deserialize_cuda_engine(engine)
         if self._engine is None:
-            raise BackendError(f"{trt.__name__} {trt.__version__} cannot load the engine on this GPU")
+            raise EngineRefused(f"{trt.__name__} {trt.__version__} cannot load the engine on this GPU")
         self._context = self._engine.create_execution_context()
         if self._context is None:
             raise BackendError(f"{trt.__name__} {trt.__version__} cannot prepare the engine on this GPU; its memory may be full")
