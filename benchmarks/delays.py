@@ -132,7 +132,7 @@ class Log:
 
 
 def sweep(setup: Setup, jobs: list[Job], workers: int) -> list[dict[str, Any]]:
-    """Rows of all jobs, those of earlier runs among them."""
+    """Rows of all jobs' methods and delays, those of earlier runs' other resets among them."""
     log = Log(setup)
     missing = log.missing(jobs)
     if missing:
@@ -141,8 +141,8 @@ def sweep(setup: Setup, jobs: list[Job], workers: int) -> list[dict[str, Any]]:
                 log.add(row)
                 bar.update()
                 bar.set_postfix_str(f"{row['method']} at {row['ms']} ms")
-    wanted = set(jobs)
-    return [row for row in log.rows if Job(row["method"], row["ms"], row["task"], row["seed"]) in wanted]
+    wanted = {(job.method, job.ms) for job in jobs}
+    return [row for row in log.rows if (row["method"], row["ms"]) in wanted]
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Replay these chunks (.npz); recorded first if there is no such file.",
 )
-@click.option("--publish", is_flag=True, help="Into docs/results/realtime.json; other methods and delays stay there.")
+@click.option("--publish", is_flag=True, help="Into docs/results/realtime.json; other methods' and delays' stay there.")
 @click.option("--plot", "picture", is_flag=True, help="Draw docs/pictures/delays.png.")
 def main(delays: str, methods: str, episodes: int, workers: int, model: str, pipelined: bool, recorded: Path | None,
          publish: bool, picture: bool) -> dict[str, Any]:  # fmt: skip
@@ -226,7 +226,7 @@ def main(delays: str, methods: str, episodes: int, workers: int, model: str, pip
     OUTPUTS.mkdir(parents=True, exist_ok=True)
     (OUTPUTS / ("recorded.json" if recorded else "summary.json")).write_text(json.dumps(result, indent=2) + "\n")
     click.echo(json.dumps(result, indent=2))
-    if publish and recorded is None:
+    if publish:
         _publish(result)
     if picture and recorded is None:
         plot(result, ROOT / "docs" / "pictures" / "delays.png")
@@ -235,10 +235,14 @@ def main(delays: str, methods: str, episodes: int, workers: int, model: str, pip
 
 def _publish(result: dict[str, Any]) -> None:
     """A part run alone replaces its own cells."""
-    before = results.load("realtime").get("delay_sweep") or {}
-    sweep = {method: before.get(method, {}) | result["delay_sweep"].get(method, {}) for method in {**before, **result["delay_sweep"]}}
-    lost = {"success_lost_at_200ms": found} if (found := result["success_lost_at_200ms"]) else {}
-    results.merge("realtime", {"delay_sweep": sweep} | lost | results.command("delays"))
+    before, values = results.load("realtime"), dict[str, Any]()
+    for key, name in (("delay_sweep", "delay_sweep"), ("ours_minus", "delay_ours_minus"), ("recorded_chunks", "recorded_chunks")):
+        if found := result.get(key):
+            old = before.get(name) or {}
+            values[name] = {method: old.get(method, {}) | found.get(method, {}) for method in {**old, **found}}
+    if lost := result.get("success_lost_at_200ms"):
+        values["success_lost_at_200ms"] = lost
+    results.merge("realtime", values | results.command("recorded" if "recorded_chunks" in result else "delays"))
 
 
 def _has_weights(folder: Path) -> bool:

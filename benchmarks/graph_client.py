@@ -139,6 +139,12 @@ class GraphClient(Node):
         self.wait_for(what, future.done, timeout)
         return future.result()
 
+    def _send(self, picture: Image) -> Any:
+        """The goal's handle. Sent by the executor's thread: rclpy (Kilted) loses an answer that another thread takes too early."""
+        sent = self._executor.create_task(self._reach.send_goal_async, ReachGoal.Goal(image=picture))
+        self.wait_for("reach_goal to be sent", sent.done, SERVICE_TIMEOUT)
+        return self._result(sent.result(), "reach_goal", SERVICE_TIMEOUT)
+
     def ready(self, timeout: float) -> None:
         """Waits for the graph to be up."""
         self.wait_for("service sim/reset", lambda: self._reset.service_is_ready(), timeout)
@@ -157,7 +163,7 @@ class GraphClient(Node):
         """Starts an episode and its goal; returns once the arm moves fast."""
         image = self.reset(task, seed)
         self.wait_for("rest", lambda: self.speeds().max() == 0.0, 5.0)
-        self._handle = self._result(self._reach.send_goal_async(ReachGoal.Goal(image=image)), "reach_goal", SERVICE_TIMEOUT)
+        self._handle = self._send(image)
         if not self._handle.accepted:
             raise RuntimeError("reach_goal was rejected")
         self.wait_for("fast motion", lambda: self.speeds().max() > 0.6, 30.0)
@@ -180,7 +186,7 @@ class GraphClient(Node):
         own_goal = self.reset(task, seed)
         assert self.sim is not None
         shown = own_goal if goal is None else goal
-        handle = self._result(self._reach.send_goal_async(ReachGoal.Goal(image=shown)), "reach_goal", SERVICE_TIMEOUT)
+        handle = self._send(shown)
         if not handle.accepted:
             raise RuntimeError("reach_goal was rejected")
         started, outcome = self.sim.episode_time, handle.get_result_async()

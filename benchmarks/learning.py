@@ -91,12 +91,13 @@ def tasks(
 @main.command()
 @click.argument("setting", type=click.Choice(SETTINGS))
 @click.option("--seeds", default=3, show_default=True, help="Evaluation seeds.")
+@UNTIL_SUCCESS
 @model_option
 @episodes_option
 @workers_option
-def unseen(setting: str, seeds: int, model: str, episodes: int, workers: int) -> None:
+def unseen(setting: str, seeds: int, until_success: bool, model: str, episodes: int, workers: int) -> None:
     """Success on cube-single as no training data look. region: beside it, starts and goals anywhere inside the area."""
-    common = (model, "--episodes", episodes, "--seeds", seeds, "--workers", workers)
+    common = (model, "--episodes", episodes, "--seeds", seeds, "--workers", workers, *["--until-success"] * until_success)
     found = evaluated(f"unseen_{setting}", *common, "--look", f"unseen:{setting}")
     if setting == "region":
         found["inside"] = evaluated("unseen_region_inside", *common, "--tasks", "random")

@@ -51,6 +51,7 @@ def overhead(seconds: float) -> dict[str, Any]:
     camera, arrival, inference, command = np.array(rows).T
     return {
         "graph_overhead_ms": spread(command - camera - inference),
+        "stamp_to_command_less_inference_ms": spread(command - inference),
         "overhead_parts_ms": {
             "camera": spread(camera), "transport": spread(arrival - camera), "inference": spread(inference),
             "rest": spread(command - arrival - inference), "camera_to_command": spread(command),

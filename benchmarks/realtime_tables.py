@@ -46,16 +46,53 @@ def _delay_cell(cell: Mapping[str, Any] | None) -> str:
     return f"{100 * cell['success_rate']:.0f} % ({cell['episodes']}); {cell['jerk_mean']:.0f}; {1000 * cell['tracking_rms']:.0f}"
 
 
+def minus_table(minus: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """A row a method: how many points of success ours has more, paired, with a 95 % interval and episodes; at each delay in ms."""
+    delays: Sequence[str] = sorted({ms for by_ms in minus.values() for ms in by_ms}, key=int)
+    lines = [f"| ours minus … (95 %) | {' | '.join(f'{ms} ms' for ms in delays)} |", "|---|" + "---|" * len(delays)]
+    for method, by_ms in minus.items():
+        lines.append(f"| {method} | {' | '.join(points(by_ms[ms]) if ms in by_ms else '' for ms in delays)} |")
+    return lines
+
+
+def points(found: Mapping[str, float]) -> str:
+    """A paired difference."""
+    difference, low, high = (100 * found[key] for key in ("difference", "low", "high"))
+    return f"{difference:+.0f} ({low:+.0f} – {high:+.0f}; {found['episodes']})"
+
+
+def recorded_table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """A row a method: mean jerk, largest border step, tracking error; at each delay in ms."""
+    delays: Sequence[str] = sorted({ms for by_ms in found.values() for ms in by_ms}, key=int)
+    what, columns = "mean jerk, rad/s³; border step, mrad; tracking error, mrad rms", " | ".join(f"{ms} ms" for ms in delays)
+    lines = [f"| {what} | {columns} |", "|---|" + "---|" * len(delays)]
+    for method, by_ms in found.items():
+        lines.append(f"| {method} | {' | '.join(_recorded_cell(by_ms.get(ms)) for ms in delays)} |")
+    return lines
+
+
+def _recorded_cell(cell: Mapping[str, float] | None) -> str:
+    if cell is None:
+        return ""
+    return f"{cell['jerk_mean']:.0f}; {1000 * cell['border_step']:.2f}; {1000 * cell['tracking_rms']:.0f}"
+
+
 def sections(result: Mapping[str, Any]) -> list[str]:
     """The page's sections of what was measured."""
     lines = []
     if sweep := result.get("delay_sweep"):
-        about = "Official tasks of cube-single in the plain loop, one inference at a time, the same resets for all (benchmarks/delays.py)."
+        about = ("Official tasks of cube-single in the plain loop, one inference at a time, the same resets for all "
+                 "(benchmarks/delays.py). ours: without the node's `delay_budget` (0.3 s), beyond which it holds and says so.")  # fmt: skip
         lines += ["", "## Delay between a frame and its chunk", "", about, "", *delay_table(sweep)]
         if lost := result.get("success_lost_at_200ms"):
             points = ", ".join(f"{100 * lost[key]:+.1f}" for key in ("difference", "low", "high"))
             lines += ["", f"Success lost at 200 ms, paired: {points} points (difference, 95 % interval) in {lost['episodes']} episodes; "
                       "asked: ≤ 3."]  # fmt: skip
+        if minus := result.get("delay_ours_minus"):
+            lines += ["", "Points of success, paired:", "", *minus_table(minus)]
+    if found := result.get("recorded_chunks"):
+        lines += ["", "The same recorded chunks given to every method, whatever it does with them (rtc changes how chunks are made and "
+                  "is not among them):", "", *recorded_table(found)]  # fmt: skip
     if rows := result.get("transport"):
         lines += ["", "## Camera pictures", "", "Cameras and receiver in processes of their own, 30 pictures a second each "
                   "(benchmarks/transport.py).", "", *TRANSPORT, *map(transport_line, rows)]  # fmt: skip
