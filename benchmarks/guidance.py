@@ -20,6 +20,7 @@ from act2goal_ros.serving.policy import GoalPolicy
 from act2goal_ros.serving.reference import TOLERANCE, Reference
 
 MOST_GUIDANCE = 5.0  # the paper's β
+STEPS = 5  # of the flow, the paper's; guidance bends a way, and a single step, which is what we serve, has none
 
 
 class GuidedTick:
@@ -27,8 +28,8 @@ class GuidedTick:
 
     backend, precision = "torch", "float32"
 
-    def __init__(self, expert: ActionExpert, frozen: int = 0, most: float = MOST_GUIDANCE) -> None:
-        self.expert, self.frozen, self.most = expert, frozen, most
+    def __init__(self, expert: ActionExpert, frozen: int = 0, most: float = MOST_GUIDANCE, steps: int = STEPS) -> None:
+        self.expert, self.frozen, self.most, self.steps = expert, frozen, most, steps
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """As `tick.onnx`: actions (1, R, A)."""
@@ -45,7 +46,7 @@ class GuidedTick:
 
     def _sample(self, context: Context, noise: Tensor, target: Tensor, weights: Tensor, row_times: Tensor) -> Tensor:
         """Euler integration; each velocity gets the guidance's vector-Jacobian product on top, clipped at β."""
-        expert, steps, x = self.expert, self.expert.config.flow_steps, noise
+        expert, steps, x = self.expert, self.steps, noise
         level, nothing = torch.ones(1), (torch.zeros_like(noise), torch.zeros_like(noise[..., 0]))
         for n in range(steps):
             tau = n / steps
@@ -79,7 +80,8 @@ def load_expert(weights: Path, bundle: ModelBundle, served: GoalPolicy) -> Actio
     expert = system.eval().requires_grad_(False).expert
     inputs = Reference(bundle.folder).inputs("tick") | dict(adapter.none(bundle.config).inputs)
     inputs["given_mask"] = np.zeros_like(inputs["given_mask"])
-    difference = float(np.abs(GuidedTick(expert)(inputs)["actions"] - served.served.runners["tick"](inputs)["actions"]).max())
+    unguided = GuidedTick(expert, steps=bundle.config.flow_steps)(inputs)["actions"]
+    difference = float(np.abs(unguided - served.served.runners["tick"](inputs)["actions"]).max())
     if not difference <= TOLERANCE["float32"]:
         raise ValueError(f"{weights}: unguided chunks differ from {bundle.name}'s by {difference:.2g}, at most {TOLERANCE['float32']:g}")
     return expert

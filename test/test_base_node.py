@@ -42,8 +42,10 @@ UNPRIVILEGED = ["setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"] i
 class Node:
     """The plain node under test, and a probe."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
-        self.domain, self.log = new_domain(), folder / "log"
+    kind = "plain"
+
+    def __init__(self, folder: Path, *words: str, kind: str = "plain") -> None:
+        self.domain, self.log, self.kind = new_domain(), folder / "log", kind
         self.probe = Probe(self.domain)
         self.process = self.launch(*words)
         wait_for(lambda: self.probe.status("plain"), 40.0, "heartbeat")
@@ -51,7 +53,7 @@ class Node:
     def launch(self, *words: str, before: Sequence[str] = (), prepare: Callable[[], None] = die_with_parent) -> subprocess.Popen[bytes]:
         """Starts a node of that name, as an argument of the command `before`."""
         variables = {**os.environ, "ROS_DOMAIN_ID": str(self.domain), "PYTHONPATH": f"{ROOT}:{ROOT / 'test'}"}
-        command = [*before, sys.executable, "-m", "nodes_under_test.managed", "plain", "--ros-args", *words]
+        command = [*before, sys.executable, "-m", "nodes_under_test.managed", self.kind, "--ros-args", *words]
         with self.log.open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, env=variables, preexec_fn=prepare)
 
@@ -151,6 +153,34 @@ def test_refused_priorities_are_told_and_the_node_works_without_them(tmp_path: P
     for part in ("nice -5 is not permitted", "cpus 1000 are not there", "realtime_priority 20 is not permitted, runs without"):
         assert part in told and node.log.read_text().count(part) == 1
     assert node.probe.status("plain").level == NodeStatus.OK
+    node.close()
+
+
+def test_a_running_node_has_the_niceness_cpus_and_collector_it_was_given(tmp_path: Path) -> None:
+    """All its threads, as the system says, and as its heartbeat says; niceness is added to what it was started with."""
+    cpus, began = os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0)
+    first, nice = min(cpus), min(19, began + 2)
+    node = Node(tmp_path, "-p", "nice:=2", "-p", f"cpus:=[{first}]", "-p", "gc:=false", kind="collector")
+
+    def threads() -> set[tuple[int, frozenset[int]]]:
+        """Niceness and CPUs of every thread."""
+        tasks = map(int, os.listdir(f"/proc/{node.process.pid}/task"))
+        return {(os.getpriority(os.PRIO_PROCESS, t), frozenset(os.sched_getaffinity(t))) for t in tasks}
+
+    def told(collects: str) -> set[str]:
+        """What the heartbeat says of scheduling, once it says that of the collector."""
+        wait_for(lambda: node.probe.values("plain").get("collects") == collects, 5.0, f"collects {collects}")
+        return set(node.probe.values("plain")["scheduling"].split(", "))
+
+    assert threads() == {(began, frozenset(cpus))}
+    assert node.change(Transition.TRANSITION_CONFIGURE)
+    wanted = {f"nice {nice}", *([f"cpus {first}"] if len(cpus) > 1 else [])}
+    assert threads() == {(nice, frozenset({first}))}
+    assert told("True") >= wanted
+    assert node.change(Transition.TRANSITION_ACTIVATE)
+    assert told("False") >= wanted and threads() == {(nice, frozenset({first}))}
+    assert node.change(Transition.TRANSITION_DEACTIVATE)
+    assert told("True") >= wanted
     node.close()
 
 

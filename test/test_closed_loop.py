@@ -15,6 +15,7 @@ from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryCon
 from act2goal_ros.control.executive import Executive, Settings, State
 from act2goal_ros.control.goals_in_flight import GoalsInFlight
 from act2goal_ros.control.inputs import Bounds, ControllerReport
+from act2goal_ros.control.join import AVERAGED, JOINS
 from act2goal_ros.control.planbook import Selected
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stop import StopReason as Reason
@@ -35,10 +36,12 @@ class Loop:
 
     mode: str
     action: bool
+    join: str = "prefix"
     t: float = 0.0  # s since the beginning; never jumps
     jump: float = 0.0  # s of the clock
     latency: tuple[float, float] = (0.002, 0.006)  # s of messages to the controller, from and to
     way: float = 0.0  # s since the beginning, when the last message arrives
+    unset: bool = False  # the controller leaves its speed scaling at 0 in what it says
     deaf: bool = False  # the controller takes nothing and answers nothing, but says what it does
     queue: list[tuple[float, Callable[[], None]]] = field(default_factory=list)
     q: Any = field(default_factory=lambda: np.full(6, -1.5))
@@ -52,7 +55,8 @@ class Loop:
         self.controller = JointTrajectoryController(config.in_mode(self.mode))
         self.controller.activate(self.now, self.q)
         rate = 0.05 if self.action else 0.0
-        self.executive = Executive(ROBOT, Settings(bounds=Bounds(tracking_error=0.2), command_period=rate, recovery_time=0.2))
+        settings = Settings(bounds=Bounds(tracking_error=0.2), command_period=rate, recovery_time=0.2)
+        self.executive = Executive(ROBOT, settings, join=self.join)
         self.executive.cover_now = self.mode != "splice"  # as the policy node does
         self.executive.lead = 0.01 if self.executive.cover_now else 0.02
         self.executive.inputs.goal("g", True)
@@ -100,7 +104,8 @@ class Loop:
         inputs.joint_states(self.now, NAMES, q.tolist(), v.tolist(), self.now, self.t)
         desired = state.desired
         assert desired.velocities is not None
-        inputs.controller(ControllerReport(self.now, desired.positions, desired.velocities, 0.0, NAMES[0], state.speed_scaling), self.t)
+        speed = 0.0 if self.unset else state.speed_scaling
+        inputs.controller(ControllerReport(self.now, desired.positions, desired.velocities, 0.0, NAMES[0], speed), self.t)
 
     def plan(self) -> None:
         plans = self.executive.inputs.plans
@@ -182,8 +187,8 @@ class Loop:
 
     @property
     def wobble(self) -> float:
-        """rad; a splice is led in to from one period ahead."""
-        return 0.004 if self.mode == "splice" else 0.0001
+        """rad; a splice is led in to from one period ahead, and the mean of chunks says when each of them was late."""
+        return 0.004 if self.mode == "splice" else 0.0002 if self.join in AVERAGED else 0.0001
 
 
 @EACH
@@ -213,9 +218,10 @@ def test_a_splice_makes_no_leap_where_its_lead_is_longer_than_its_way(lead, leap
 
 
 @EACH
-def test_speed_scaling_slows_the_arm_down_and_zero_is_a_pause(mode, action) -> None:
+@pytest.mark.parametrize("join", JOINS)
+def test_speed_scaling_slows_the_arm_down_and_zero_is_a_pause(mode, action, join) -> None:
     """While scaled down, each message makes the reference tremble by what it came later or earlier than the one before."""
-    loop = Loop(mode, action).moving()
+    loop = Loop(mode, action, join).moving()
     begin = len(loop.told)
     for speed in (0.5, 0.0, 0.3, 1.0):
         loop.controller.speed_scaling = speed
@@ -226,6 +232,78 @@ def test_speed_scaling_slows_the_arm_down_and_zero_is_a_pause(mode, action) -> N
         loop.run(1.0)
         assert loop.steady(1.0, speed * SPEED, max(loop.wobble, 0.0 if speed in (0.0, 1.0) else 0.003))
     assert loop.reasons(begin) == {Reason.NONE}, {told for told in loop.told[begin:] if told[1]}
+
+
+@EACH
+def test_a_controller_that_never_sets_its_speed_scaling_moves_as_any_other(mode, action) -> None:
+    """Its first command shows that it follows."""
+    usual, loop = (Loop(mode, action, unset=unset).moving() for unset in (False, True))
+    begin, first = (next(k for k, told in enumerate(each.told) if told[0] == State.RUNNING) for each in (usual, loop))
+    assert loop.reasons(begin) == {Reason.NONE} and State.BRAKING not in {state for state, _, _ in loop.told}
+    assert first == begin and abs(usual.q[0] - loop.q[0]) < 0.02, "it is not held up"
+
+
+@EACH
+def test_a_controller_that_never_sets_its_speed_scaling_and_misses_the_first_command_moves_later(mode, action) -> None:
+    loop = Loop(mode, action, unset=True, deaf=not action)  # an action that does not answer is a fault by itself
+    while not loop.sent:
+        loop.run(PERIOD)
+    loop.run(0.1)
+    loop.deaf = False
+    loop.run(3.0)
+    assert loop.told[-1][:2] == (State.RUNNING, Reason.NONE) and loop.steady(0.5, SPEED, loop.wobble)
+    assert action or any("paused" in detail for _, _, detail in loop.told)
+
+
+@EACH
+@pytest.mark.parametrize("slow", [False, True], ids=["usual messages", "slow messages"])
+def test_a_controller_that_is_paused_from_the_start_is_not_moved_and_not_lost(mode, action, slow) -> None:
+    """It says the same as one that never sets its speed scaling; each message moves it on by what it came late."""
+    loop = Loop(mode, action, latency=(0.03, 0.05) if slow else (0.002, 0.006))
+    loop.executive.lead += 0.04 if slow and mode == "splice" else 0.0  # it has to be longer than messages take
+    loop.controller.speed_scaling = 0.0
+    begin = loop.q.copy()
+    loop.run(10.0)
+    assert loop.reasons(25) == {Reason.NONE}, {told for told in loop.told[25:] if told[1]}
+    assert (loop.told[-1][0], "paused" in loop.told[-1][2]) == (State.HOLDING, True)
+    assert np.abs(loop.q - begin).max() < (0.005 if slow else 2e-4)
+    assert len(loop.sent) < 12
+    at, before = loop.t, loop.q.copy()
+    loop.controller.speed_scaling = 1.0
+    loop.run(1.5)
+    assert loop.steady(0.5, SPEED, loop.wobble)
+    moved = np.diff(np.concatenate([before[:1], loop.since(at)[0]]))
+    assert np.abs(moved).max() < 3.0 * SPEED * PERIOD, "no leap"
+
+
+@EACH
+def test_nothing_is_left_to_be_carried_out_when_a_pause_from_the_start_ends(mode, action) -> None:
+    """Though nobody wants the arm to move any more."""
+    loop = Loop(mode, action)
+    loop.controller.speed_scaling = 0.0
+    loop.run(4.0)
+    loop.executive.inputs.goal("", False, (Reason.CANCELED, "canceled"))
+    loop.run(0.5)
+    before = loop.q.copy()
+    loop.controller.speed_scaling = 1.0
+    loop.run(1.0)
+    assert np.abs(loop.q - before).max() < 1e-4
+
+
+@EACH
+def test_a_stop_that_comes_before_the_first_command_is_known_to_be_followed_stops(mode, action) -> None:
+    for paused in (False, True):
+        loop = Loop(mode, action, unset=True)
+        loop.controller.speed_scaling = 1.0 - paused
+        while not loop.sent:
+            loop.run(PERIOD)
+        loop.run(0.04)
+        loop.executive.inputs.stop_asked("e_stop", Reason.E_STOP, "pressed")
+        loop.run(0.3)
+        at = loop.q.copy()
+        loop.controller.speed_scaling = 1.0
+        loop.run(0.5)
+        assert loop.told[-1][:2] == (State.HOLDING, Reason.E_STOP) and np.abs(loop.q - at).max() < 1e-4
 
 
 @EACH

@@ -173,10 +173,10 @@ def test_guidance_pulls_towards_what_is_given_and_without_it_the_chunk_is_the_se
     inputs |= {name: np.zeros_like(value) for name, value in inputs.items() if name == "given_mask" or name.startswith("blocks.")}
     with torch.no_grad():
         expected = module(*(torch.from_numpy(inputs[name]) for name in names)).numpy()
-    free = GuidedTick(system.expert, 4)(inputs)["actions"]
+    free = GuidedTick(system.expert, 4, steps=6)(inputs)["actions"]
     np.testing.assert_allclose(free, expected, atol=1e-5)
     inputs["given_mask"][:, :10] = 1.0
     inputs["given"] = free + 0.1
-    guided = [GuidedTick(system.expert, 4, most)(inputs)["actions"] for most in (0.0, 0.1, 0.2)]
+    guided = [GuidedTick(system.expert, 4, most, 6)(inputs)["actions"] for most in (0.0, 0.1, 0.2)]
     error = [np.square(found - inputs["given"])[0, :4, :6].sum() for found in guided]
     assert error[0] > error[1] > error[2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -43,6 +45,23 @@ def test_chunks_that_end_before_the_newest_begins_are_forgotten() -> None:
     np.testing.assert_allclose(ensemble.add(chunk(1.0 + ROWS * DT, 1.0)).positions, 1.0)
     ensemble.clear()
     np.testing.assert_allclose(ensemble.add(chunk(1.41, 0.4)).positions, 0.4)
+
+
+def test_chunks_lie_where_they_are_followed_however_slowly_that_is() -> None:
+    """At half speed the arm has done half of what the older chunk asked for until the newer one's stamp."""
+    ensemble = Ensemble()
+    ensemble.add(chunk(1.0, 0.0, 1.0), followed=101.0)
+    joined = ensemble.add(replace(chunk(1.2, 0.0, 1.0), positions=chunk(1.1, 0.0, 1.0).positions), followed=101.1)
+    assert joined.stamp == 1.2
+    np.testing.assert_allclose(joined.positions, chunk(1.1, 0.0, 1.0).positions, atol=1e-9)
+
+
+def test_chunks_age_while_the_arm_is_paused() -> None:
+    """Else they would all be kept, and what was seen before a pause would count after it."""
+    ensemble = Ensemble()
+    for k in range(100):
+        joined = ensemble.add(chunk(1.0 + k * DT, float(k)), followed=101.0)
+    assert joined.positions.min() > 99 - ROWS
 
 
 @given(stamps=st.lists(st.floats(0.01, 0.2), min_size=1, max_size=20), speed=st.floats(-2, 2))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from act2goal_ros.control.brake import Brake
+from act2goal_ros.control.inputs import SpeedSeen
+from act2goal_ros.control.limits import JointLimits
 from act2goal_ros.control.oversight import ACTIVATE, CONFIGURE, FAULTY, Oversight, OversightLimits, Report
 from act2goal_ros.control.stop import StopReason
 
@@ -234,3 +238,23 @@ def test_a_tracking_error_that_is_not_a_number_hides_no_other(graph: Graph) -> N
     graph.oversight.controller({"pan": float("nan"), "elbow": 3.0}, graph.now)
     assert graph.verdict[:2] == (True, StopReason.CONTROLLER_TRACKING_ERROR)
     assert "pan is nan" in graph.verdict[2]
+
+
+@pytest.mark.parametrize(
+    ("told", "moves", "brakes"),
+    [(1.0, True, True), (0.0, True, True), (0.0, False, False)],
+    ids=["speed told", "speed never set", "paused from the start, in the middle of a motion"],
+)
+def test_what_moves_is_braked_though_its_speed_scaling_is_never_set_and_what_is_paused_is_not(told, moves, brakes) -> None:
+    one = np.ones(1)
+    brake, seen = Brake(JointLimits(("j",), -100 * one, 100 * one, 2 * one, 5 * one, 50 * one)), SpeedSeen()
+    for k in range(3):
+        q = 0.01 * k * moves * one
+        brake.reference(50.0 + 0.01 * k, q, one, 0 * one, seen.update(told, q))
+    assert (brake.trajectory(50.03) is not None) == brakes
+
+
+def test_a_speed_scaling_of_0_is_a_pause_once_it_has_been_above() -> None:
+    seen, moving = SpeedSeen(), iter(np.arange(10.0)[:, None])
+    told = (0.0, 0.0, 0.5, 0.0)
+    assert [seen.update(speed, next(moving)) for speed in told] == [0.0, 1.0, 0.5, 0.0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +14,15 @@ import numpy as np
 import pytest
 from act2goal_msgs.msg import Adapter, ControlStatus, Goal, NodeStatus, Stop, StopReason
 from fake_policy import HASH, SPEED, FakeBundle
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from policy_bench import LEAST_STOP, ROBOT, SLACK, Bench, bench, check_speed_scaling, check_stop, inject, shared_benches
 from ros_tools import Probe, new_domain, running, wait_for
 from safetensors.numpy import save_file
 from std_msgs.msg import Bool, String
 
 from act2goal_ros import paths
+from act2goal_ros.control.inference import PATIENCE
 from act2goal_ros.control.stop import StopReason as Reason
 from act2goal_ros.nodes import policy_messages as messages
 from act2goal_ros.nodes import topics
@@ -239,6 +243,64 @@ def test_an_adapter_comes_into_force_while_the_arm_moves_and_a_foreign_one_does_
     assert {s.state for s in list(b.status)[b.marked :]} == {ControlStatus.RUNNING}
 
 
+def test_the_parameter_join_decides_what_becomes_of_chunks_that_differ(tmp_path) -> None:
+    """Every other chunk lies 30 mrad ahead of the one before: followed one by one the arm goes to and fro, their mean goes straight on."""
+    unsteady = {}
+    for join in ("prefix", "ensemble"):
+        with bench(tmp_path, join=join) as b:
+            b.goal("g1")
+            inject(b, "undecided")
+            time.sleep(0.3)
+            b.mark()
+            time.sleep(0.7)
+            speeds = np.array([s.reference.velocities[0] for s in list(b.states)[-80:]])
+            assert {s.state for s in list(b.status)[b.marked :]} == {ControlStatus.RUNNING}
+            assert (b.chunks[-1].prefix_steps > 0) == (join == "prefix")
+        unsteady[join] = float(np.abs(speeds - np.median(speeds)).mean())
+    assert unsteady["prefix"] > 4.0 * unsteady["ensemble"], unsteady
+
+
+def test_an_inference_that_never_returns_holds_up_neither_the_arm_nor_the_node(tmp_path) -> None:
+    domain, mode_file = new_domain(), tmp_path / "mode"
+    environment = {"FAKE_MODE": str(mode_file)}
+    with (
+        running("nodes_under_test.world", domain, tmp_path / "world.log", {}, environment) as world,
+        running("nodes_under_test.hanging", domain, tmp_path / "policy.log", {}, environment) as node,
+    ):
+        b = Bench(domain, mode_file, world, node)
+
+        def change(transition: int) -> float:
+            """Asks for it; returns how long it took, s."""
+            client = b.probe.node.create_client(ChangeState, topics.change_state("policy"))
+            assert client.wait_for_service(10.0)
+            before = time.monotonic()
+            future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+            wait_for(future.done, 20.0, f"transition {transition}")
+            assert future.result().success
+            return time.monotonic() - before
+
+        try:
+            b.wait_ready()
+            b.goal("g1")
+            b.wait_running()
+            b.mark()
+            mode_file.write_text("hang")
+            b.expect(Reason.DELAY_OVER_BUDGET)
+            change(Transition.TRANSITION_DEACTIVATE)
+            assert change(Transition.TRANSITION_CLEANUP) < PATIENCE + 3.0
+            assert f"an inference has not ended within {PATIENCE:g} s" in (tmp_path / "policy.log").read_text()
+            mode_file.write_text("")
+            change(Transition.TRANSITION_CONFIGURE)
+            change(Transition.TRANSITION_ACTIVATE)
+            b.wait_running()
+            mode_file.write_text("hang")
+            b.expect(Reason.DELAY_OVER_BUDGET)
+            node.send_signal(signal.SIGINT)
+            assert node.wait(PATIENCE + 5.0) == 0
+        finally:
+            b.probe.close()
+
+
 @pytest.mark.parametrize("mode", ["splice", "measured_state"])
 def test_other_controllers_move_and_are_warned_of(tmp_path, mode) -> None:
     with bench(tmp_path, mode) as b:
@@ -349,3 +411,17 @@ def test_parameters_out_of_range_are_named(tmp_path, parameters, words) -> None:
 def test_the_parameter_file_fits_the_schema() -> None:
     found = read_yaml(paths.share() / "config" / "policy.yaml")
     assert build(PolicyParameters, found["policy"]) == PolicyParameters()
+
+
+def test_the_callback_of_a_camera_frame_does_little_beside_an_inference(tmp_path) -> None:
+    """The thread's time in it against an inference of the shipped model in the same run, medians. Where chunks take long, nearly all of it
+    goes into foreseeing what is committed until they come, a piece of the stream each 0.08 s.
+    """
+    environment = {"OMP_NUM_THREADS": "1"}
+    with running("nodes_under_test.frames", new_domain(), tmp_path / "frames.log", {"autostart": False, "nice": 0}, environment) as process:
+        assert process.wait(60.0) == 0, (tmp_path / "frames.log").read_text()
+    found = json.loads((tmp_path / "frames.log").read_text().strip().splitlines()[-1])
+    usual, late, inference = (float(np.median(found[key])) for key in ("callback", "late", "inference"))
+    print(f"usual {1e3 * usual:.2f} ms, late {1e3 * late:.2f} ms, inference {1e3 * inference:.2f} ms")
+    assert found["running"] > 0.9 * (len(found["callback"]) + len(found["late"]))
+    assert usual < inference / 6 and late < inference

@@ -26,8 +26,12 @@ from act2goal_ros.control.trajectory import Trajectory
 from act2goal_ros.control.watchdog import Durations, StreamClock
 
 Array = NDArray[np.float64]
+# s by which a command that starts on what is committed begins before it is sent: a controller whose clock or update is so much behind
+# finds itself on its way too, and need not be led in to a start that it takes for the future
+EARLIER = 0.01
 STILL = 0.01  # rad/s; a controller whose reference moves less stands still
 RESEND = 0.05  # s; a braking tail that ends sooner is not sent again
+HOLD = 0.2  # s that a command to stay lasts; a controller refuses what ends before it arrives
 PAUSED = 0.01  # speed scaling below which the controller counts as paused
 WARM_UP = 3  # chunks whose delay is not counted after a start
 
@@ -124,7 +128,7 @@ class Executive:
         self._gripper_sent: deque[tuple[float, float]] = deque(maxlen=256)
         self._ready = False  # whether the stream knows where the arm is
         self._run = 0
-        self.cover_now = False  # commands start now, on what is committed, not at now + lead
+        self.cover_now = False  # commands start a little before now, on what was committed, not at now + lead
         self.lead = settings.lead
         self.stop()
 
@@ -168,7 +172,7 @@ class Executive:
         if self.chunk is not None and chunk.stamp < self.chunk.stamp:
             self._drop("chunk_out_of_order")  # frames may overtake each other
             return False
-        self.chunk = self._joined(chunk.within(self._limits))
+        self.chunk = chunk.within(self._limits)
         return True
 
     def request(self, stamp: float, now: float, monotonic: float) -> Request | None:
@@ -187,10 +191,10 @@ class Executive:
     def tick(self, now: float, monotonic: float) -> Decision:
         """What to send now; to be called at the command rate, and when a chunk arrived."""
         speed = 1.0 if self.inputs.report is None else self.inputs.report.speed
-        self._paused = speed < PAUSED
         jump = self._clock.update(now, monotonic, speed)
         if jump:
             self._clock_jumped()
+        self._paused = speed < PAUSED or self._seems_paused(monotonic)
         cause = (StopReason.CLOCK_JUMP, jump) if jump else self._cause(now, monotonic)
         cause = self._linger(cause, monotonic)
         if cause[0] or self.chunk is None or self._paused:
@@ -212,13 +216,6 @@ class Executive:
         return q, v
 
     # private helpers
-
-    def _joined(self, chunk: ActionChunk) -> ActionChunk:
-        if self._ensemble is None:
-            return chunk
-        if self.chunk is None:
-            self._ensemble.clear()
-        return self._ensemble.add(chunk)
 
     def _fault(self, chunk: ActionChunk, now: float) -> Cause:
         """What is wrong with a chunk as a whole."""
@@ -255,10 +252,16 @@ class Executive:
     def _cause_of_reference(self, monotonic: float) -> Cause:
         """Whether the controller follows what is commanded; it must while a run is on."""
         report = self.inputs.report
-        if report is None or self.decision.state != State.RUNNING:
+        if report is None or self.decision.state != State.RUNNING or not self.inputs.doubt.settled:
             self._following.forget()
             return NO_CAUSE
         return self._following.cause(report, self._commanded_at(report), monotonic)
+
+    def _seems_paused(self, monotonic: float) -> bool:
+        report, doubt = self.inputs.report, self.inputs.doubt
+        if report is None or doubt.settled or not self._ready:
+            return False
+        return doubt.paused(report, self._commanded_at(report), monotonic)
 
     def _distance(self, report: ControllerReport) -> Array:
         """|controller's reference − commanded| (J,) at the time of the report."""
@@ -295,10 +298,13 @@ class Executive:
         if not self._ready and not self._synchronise(now):
             return Decision(State.IDLE, *(cause if cause[0] else (StopReason.NONE, "waiting for the controller")))
         stream, at = self.stream, self._clock.to_stream(now)
+        if self.inputs.doubt.waits:
+            return self._take_back(cause, at)
         if self._halted:
             self._give_in()
         if self._paused and not cause[0]:  # what it has ends at rest; anything new would start a little further on
-            return Decision(State.HOLDING, StopReason.NONE, "the controller is paused: speed scaling is 0")
+            doubt = "" if self.inputs.doubt.settled else ", as it always was, and a command was not followed"
+            return Decision(State.HOLDING, StopReason.NONE, f"the controller is paused: speed scaling is 0{doubt}")
         if (self.decision.state == State.RUNNING or stream.follow_until > at) and stream.rest_time > at:
             return Decision(State.BRAKING, *cause, self._sent(self._brake(at), at))
         if stream.rest_time > at:
@@ -315,6 +321,15 @@ class Executive:
         if report is not None and self._distance(report).max() > self.settings.command_error:
             self._give_in()
         return self.stream.brake(at, self.lead)
+
+    def _take_back(self, cause: Cause, at: float) -> Decision:
+        """In place of a command that may not be followed: to stay, or come to rest, from where the controller says it is."""
+        self.inputs.doubt.taken_back()
+        halted = self._halted
+        self._give_in()
+        if halted:
+            return Decision(State.HOLDING, *cause)
+        return Decision(State.BRAKING, *cause, _held(self._sent(self.stream.brake(at, self.lead), at)))
 
     def _give_in(self) -> None:
         """What moves, if anything does, is where the controller says."""
@@ -339,19 +354,34 @@ class Executive:
         at = self._clock.to_stream(now)
         if self.decision.state != State.RUNNING and not self._synchronise(now):
             return Decision(State.HOLDING, StopReason.NONE, "waiting for the controller to stand still")
-        if chunk is self._chunk_on_stream and self.decision.state == State.RUNNING and not self._due(at):
+        doubt, report = self.inputs.doubt, self.inputs.report
+        waits = doubt.waits or (chunk is self._chunk_on_stream and not self._due(at))
+        if self.decision.state == State.RUNNING and waits:
             return Decision(State.RUNNING, StopReason.NONE, "")
         if chunk is not self._chunk_on_stream:
-            self._chunk_on_stream = chunk
-            self.stream.adopt(replace(chunk, stamp=self._clock.to_stream(chunk.stamp)))
-            if self._unmeasured:
-                self._unmeasured -= 1
-            else:
-                self.delays.add(now - chunk.stamp)
-        trajectory = self.stream.advance(at, self.lead)
+            chunk = self._adopt(chunk, now)
+        trajectory = self._sent(self.stream.advance(at, self.lead), at)
+        if report is not None and not doubt.settled:
+            doubt.sent(report.q, now, trajectory.end)
+            return Decision(State.RUNNING, StopReason.NONE, "", trajectory)
         self._gripper = chunk.gripper_at(now + self.lead)
         self._gripper_sent.append((now + self.lead, self._gripper))
-        return Decision(State.RUNNING, StopReason.NONE, "", self._sent(trajectory, at), self._gripper)
+        return Decision(State.RUNNING, StopReason.NONE, "", trajectory, self._gripper)
+
+    def _adopt(self, chunk: ActionChunk, now: float) -> ActionChunk:
+        """Puts a chunk on the stream, where the arm was at its stamp; joined to those before it since the arm last stopped."""
+        stamp = self._clock.to_stream(chunk.stamp)
+        if self._ensemble is not None:
+            if self.decision.state != State.RUNNING:
+                self._ensemble.clear()
+            chunk = self._ensemble.add(chunk, stamp)
+        self.chunk = self._chunk_on_stream = chunk
+        self.stream.adopt(replace(chunk, stamp=stamp))
+        if self._unmeasured:
+            self._unmeasured -= 1
+        else:
+            self.delays.add(now - chunk.stamp)
+        return chunk
 
     def _due(self, at: float) -> bool:
         """Whether a command that says nothing new may be sent; on the stream's clock, on which commands last.
@@ -363,7 +393,7 @@ class Executive:
     def _sent(self, trajectory: Trajectory, at: float) -> Trajectory:
         self._sent_at = at
         if self.cover_now:
-            trajectory = self.stream.resend(at, 0.0)
+            trajectory = self.stream.resend(at, -EARLIER)
         return replace(trajectory, start=self._clock.to_node(trajectory.start))
 
     def _prefix(self, stamp: float, now: float) -> Array | None:
@@ -388,3 +418,10 @@ class Executive:
                 return value
         reading = self.inputs.joints.newest
         return 0.0 if reading is None or np.isnan(reading.gripper) else reading.gripper
+
+
+def _held(trajectory: Trajectory) -> Trajectory:
+    """With its last point once more, HOLD s later."""
+    t, rows = trajectory, [*range(len(trajectory.times)), -1]
+    assert t.velocities is not None and t.accelerations is not None
+    return Trajectory(t.start, np.append(t.times, t.times[-1] + HOLD), t.positions[rows], t.velocities[rows], t.accelerations[rows])

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from act2goal_ros.control.executive import Request
 from act2goal_ros.control.watchdog import Latest
 
 Array = NDArray[np.float64]
+T = TypeVar("T")
+PATIENCE = 2.0  # s that what is being computed may take at the end
 
 
 class Policy(Protocol):
@@ -65,7 +67,7 @@ class Result:
 class InferenceWorker:
     """Takes the newest job, computes, calls `on_latent` and `on_result`; `on_fault` gets the text of an exception.
 
-    All three are called in the worker's thread. A plan's keys are computed when its features arrive, once.
+    All three are called in the worker's thread, none of them after `close`. A plan's keys are computed when its features arrive, once.
     """
 
     KEPT = 3
@@ -93,9 +95,16 @@ class InferenceWorker:
         self._jobs.offer((plan_id, features))
 
     def close(self) -> None:
-        """Ends the thread after what it is doing."""
+        """Ends the thread after what it is doing; a second time does nothing.
+
+        Raises TimeoutError when that takes longer than PATIENCE, as on a GPU that hangs: the thread is left behind and not heard of again.
+        """
+        if self._jobs.closed:
+            return
         self._jobs.close()
-        self._thread.join()
+        self._thread.join(PATIENCE)
+        if self._thread.is_alive():
+            raise TimeoutError(f"an inference has not ended within {PATIENCE:g} s: its thread is left behind, with what it holds")
 
     def _loop(self) -> None:
         while (work := self._jobs.take()) is not None:
@@ -105,7 +114,7 @@ class InferenceWorker:
                 else:
                     self._keys_of(*work)
             except Exception as error:  # noqa: BLE001 - whatever a backend raises stops the arm, not the thread
-                self._on_fault(f"{type(error).__name__}: {error}")
+                self._tell(self._on_fault, f"{type(error).__name__}: {error}")
 
     def _run(self, job: Job) -> None:
         began = time.monotonic()
@@ -115,8 +124,12 @@ class InferenceWorker:
             proprio = Proprio(reading.q, reading.qd, reading.gripper)
             keys = self._keys_of(plan.plan_id, plan.features)
             output = self._policy.act(keys, frame, proprio, plan.mask, plan.times - job.stamp, request.prefix)
-            self._on_result(Result(job, None, output, time.monotonic() - began))
-        self._on_latent(Result(job, frame.latent, None, time.monotonic() - began))
+            self._tell(self._on_result, Result(job, None, output, time.monotonic() - began))
+        self._tell(self._on_latent, Result(job, frame.latent, None, time.monotonic() - began))
+
+    def _tell(self, listener: Callable[[T], None], news: T) -> None:
+        if not self._jobs.closed:
+            listener(news)
 
     def _keys_of(self, plan_id: str, features: NDArray[np.float32]) -> Any:
         if plan_id not in self._keys:

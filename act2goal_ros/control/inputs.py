@@ -22,6 +22,8 @@ Cause = tuple[StopReason, str]
 NO_CAUSE: Cause = (StopReason.NONE, "")
 NOISE = 0.01  # rad by which a joint may be measured outside limits that were commanded to the very edge
 FASTEST = 1.1  # speed scaling, above which it is no share: some give per cent
+ASKED, NEAR = 5e-4, 1e-4  # rad; a command that leads further must be followed; a reference so near to it is where it was told to be
+PAUSE, LONGEST = 1.0, 30.0  # s until a command that was not followed is tried again: at first, and at last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,74 @@ class ControllerReport:
     speed: float = 1.0
 
 
+class Doubt:
+    """Whether a controller whose speed scaling has always been 0 is paused, or never sets it: its messages are the same.
+
+    What it does tells. It gets one command, which ends at rest, and nothing more before that is known. A reference that goes along shows
+    that the 0 means nothing: `settled`, and commands flow. Where it stays, or makes no more than the one step a paused controller makes on
+    arrival, the controller is held for paused, which is no fault: the command is taken back, since it would be carried out whenever the
+    pause ends, and is tried again after a while, each time a longer one. A speed above 0 settles it, too: from then on 0 is a pause.
+    timeout: s from the command's end until it counts as not followed.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.settled = False
+        self._timeout, self._pause = timeout, PAUSE
+        self._stood: Array | None = None  # (J,), the reference when the command went out, then after its first step
+        self._stepped = False
+        self._now = self._deadline = self._again = self._end = float("-inf")
+
+    @property
+    def waits(self) -> bool:
+        """Whether a command is out of which it is not known whether it is followed."""
+        return self._stood is not None and not self.settled
+
+    def sent(self, reference: Array, now: float, end: float) -> None:
+        """The command went out while the reference was at (J,); it ends at `end`, s on the node's clock."""
+        self._stood, self._stepped, self._end = reference, False, end
+        self._deadline = self._now + (end - now) + self._timeout
+
+    def taken_back(self) -> None:
+        """The controller has been told to stay where it is."""
+        self._stood = None
+        if self._now > self._deadline:
+            self._again, self._pause = self._now + self._pause, min(2 * self._pause, LONGEST)
+
+    def paused(self, report: ControllerReport, commanded: Array, monotonic: float) -> bool:
+        """Whether it is held for paused; asked in every tick. commanded (J,): what was commanded at the time of the report."""
+        self._now = monotonic
+        if self._stood is None:
+            return monotonic < self._again
+        asked, off = np.abs(commanded - self._stood), np.abs(report.q - commanded)
+        j = int(asked.argmax())
+        if not self._stepped and (report.q != self._stood).any():
+            self._stood, self._stepped = report.q, True
+        elif self._stepped and asked[j] > ASKED and off[j] < asked[j] / 2:
+            self.settled = True
+        elif off.max() < NEAR and report.stamp > self._end:  # it was asked for next to nothing
+            self._stood = None
+        return self.waits and monotonic > self._deadline
+
+
+class SpeedSeen:
+    """The speed scaling of a controller that is watched, and commanded by others.
+
+    What has always been 0 says nothing, see Doubt: then a reference that has moved since the message before is at full speed, and one that
+    has not is paused, whatever velocities it tells. So what moves is braked, and what is paused in the middle of a motion is left alone.
+    """
+
+    def __init__(self) -> None:
+        self._scales = False
+        self._q: Array | None = None
+
+    def update(self, speed: float, q: Array) -> float:
+        """The speed scaling at work, from what each message says of it and of the reference, q (J,)."""
+        self._scales = self._scales or speed > 0.0
+        moved = self._q is not None and bool((q != self._q).any())
+        self._q = q
+        return speed if self._scales else float(moved)
+
+
 class Inputs:
     """Keeps the newest of every input; `cause` names the gravest thing wrong with them."""
 
@@ -61,6 +131,7 @@ class Inputs:
         self._controller = Freshness("controller state", bounds.controller_timeout)
         self._bad_image = self._bad_joint_stamp = self._bad_controller = self._peer_lost = ""
         self._scales = False
+        self.doubt = Doubt(bounds.controller_timeout)
         self._stops: dict[str, Cause] = {}
         self._no_goal: Cause = (StopReason.NO_GOAL, "no goal yet")
 
@@ -111,12 +182,13 @@ class Inputs:
             self.drops["bad_joint_states"] += 1
 
     def controller(self, report: ControllerReport, monotonic: float) -> None:
-        """The controller's state. Some leave the speed scaling at 0: it counts once it has been above."""
+        """The controller's state. Some leave the speed scaling at 0: it counts once it has been above, until then see `doubt`."""
         self._bad_controller = "" if 0.0 <= report.speed <= FASTEST else f"its speed scaling is {report.speed:g}, it must be 0 to 1"
         if self._bad_controller:
             self.drops["bad_controller_state"] += 1
             return
         self._scales = self._scales or report.speed > 0
+        self.doubt.settled = self.doubt.settled or self._scales
         self.report = report if self._scales else replace(report, speed=1.0)
         self._controller.seen(monotonic)
 

@@ -19,20 +19,26 @@ class Ensemble:
     """Temporal ensembling as in ACT (arXiv 2304.13705): weights exp(−DECAY · i), i counted from the oldest chunk."""
 
     def __init__(self) -> None:
-        self._chunks: deque[ActionChunk] = deque()
+        self._chunks: deque[tuple[float, ActionChunk]] = deque()  # each with its end on the observations' clock
 
     def clear(self) -> None:
         """Forgets all chunks."""
         self._chunks.clear()
 
-    def add(self, chunk: ActionChunk) -> ActionChunk:
-        """The chunk with each row replaced by the mean over it and all earlier chunks that reach that row's time."""
-        while self._chunks and self._chunks[0].end < chunk.stamp + chunk.dt - 1e-9:
+    def add(self, chunk: ActionChunk, followed: float | None = None) -> ActionChunk:
+        """The chunk with each row replaced by the mean over it and all earlier chunks that reach that row's time.
+
+        followed: the chunk's stamp on the clock by which chunks are followed, s, where that is another than the observations'. On it a
+        chunk lies where the arm was at its observation, however slowly the arm goes; how long a chunk counts, the observations' says.
+        """
+        while self._chunks and self._chunks[0][0] < chunk.stamp + chunk.dt - 1e-9:
             self._chunks.popleft()
-        self._chunks.append(chunk)
-        times: Array = chunk.stamp + chunk.dt * np.arange(1, len(chunk.positions) + 1, dtype=np.float64)
-        weights = np.exp(-DECAY * np.arange(len(self._chunks)))[:, None] * np.array([times <= c.end + 1e-9 for c in self._chunks])
+        placed = chunk if followed is None else replace(chunk, stamp=followed)
+        self._chunks.append((chunk.end, placed))
+        chunks = [c for _, c in self._chunks]
+        times: Array = placed.stamp + chunk.dt * np.arange(1, len(chunk.positions) + 1, dtype=np.float64)
+        weights = np.exp(-DECAY * np.arange(len(chunks)))[:, None] * np.array([times <= c.end + 1e-9 for c in chunks])
         weights /= weights.sum(axis=0)
-        positions: Array = np.einsum("ct,ctj->tj", weights, np.array([c.sample_many(times)[0] for c in self._chunks]))
-        gripper: Array = np.einsum("ct,ct->t", weights, np.array([[c.gripper_at(t) for t in times.tolist()] for c in self._chunks]))
+        positions: Array = np.einsum("ct,ctj->tj", weights, np.array([c.sample_many(times)[0] for c in chunks]))
+        gripper: Array = np.einsum("ct,ct->t", weights, np.array([[c.gripper_at(t) for t in times.tolist()] for c in chunks]))
         return replace(chunk, positions=positions, gripper=gripper)

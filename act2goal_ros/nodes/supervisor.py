@@ -30,6 +30,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from act2goal_ros.control import oversight, presence
 from act2goal_ros.control.brake import Brake
+from act2goal_ros.control.inputs import SpeedSeen
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.control.stop import StopReason
 from act2goal_ros.nodes import e_stop, qos, topics, trajectories
@@ -87,7 +88,7 @@ class Supervisor(ManagedNode[SupervisorParameters]):
         self._brake = Brake(robot.limits)
         self._joint_names = robot.joint_names
         self._controller_state = b""  # as received: unpacked when needed, not at the rates of controller and policy
-        self._controller_new = self._scales = False
+        self._controller_new, self._speed = False, SpeedSeen()
         self._reports: dict[bytes, oversight.Report] = {}  # by what a heartbeat says: most say the same as the last
         self._commands: deque[tuple[bytes, float]] = deque(maxlen=4)
         self._started = self._stopped_at = time.monotonic()
@@ -186,9 +187,8 @@ class Supervisor(ManagedNode[SupervisorParameters]):
             for values in (reference.positions, reference.velocities, reference.accelerations)
         )
         if len(reference.positions) == len(names):
-            speed = state.speed_scaling_factor
-            self._scales = self._scales or speed > 0.0  # some leave it at 0
-            self._brake.reference(trajectories.seconds(state.header.stamp), q, v, a, speed if self._scales else 1.0)
+            speed = self._speed.update(state.speed_scaling_factor, q)
+            self._brake.reference(trajectories.seconds(state.header.stamp), q, v, a, speed)
 
     def _decide(self, at_once: bool = False) -> None:
         """Publishes a changed verdict; brakes when the arm still moves although it must not."""

@@ -1,16 +1,17 @@
 """A managed node that does nothing, under the name given by `-r __node:=…`; or follows trajectories like a controller.
 
-usage: managed.py [plain | controller | failing | stream] --ros-args …
+usage: managed.py [plain | collector | controller | failing | mover] --ros-args …
 """
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from act2goal_msgs.msg import Stop
+from act2goal_msgs.msg import NodeStatus, Stop
 from control_msgs.msg import JointTrajectoryControllerState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
@@ -37,6 +38,13 @@ class Plain(ManagedNode[PlainParameters]):
 
     def __init__(self) -> None:
         super().__init__("plain", PlainParameters)
+
+
+class Collector(Plain):
+    """Says in its heartbeat whether reference cycles are collected."""
+
+    def setup(self) -> None:
+        self.own(self.create_timer(0.05, lambda: self.report(NodeStatus.OK, "works", collects=gc.isenabled())))
 
 
 class Failing(Plain):
@@ -111,6 +119,7 @@ class Mover(Plain):
 
 KINDS: dict[str, Callable[[], Plain]] = {
     "plain": Plain,
+    "collector": Collector,
     "controller": Controller,
     "failing": Failing,
     "mover": Mover,
