@@ -3,6 +3,7 @@ scaling, clocks that jump, and controllers that go silent. Messages take 2 – 6
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +49,7 @@ class Loop:
     seen: list[tuple[float, float, float]] = field(default_factory=list)  # t, position and speed of the first joint
     told: list[tuple[State, Reason, str]] = field(default_factory=list)
     sent: list[tuple[float, Trajectory]] = field(default_factory=list)
+    gripped: list[float | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         none = (0.0,) * 6
@@ -120,7 +122,7 @@ class Loop:
         request = self.executive.request(stamp, stamp, self.t)
         if request is not None:
             rows = request.reading.q + SPEED * 0.05 * np.arange(1, 17)[:, None]
-            chunk = ActionChunk(stamp, 0.05, rows, np.zeros(16))
+            chunk = ActionChunk(stamp, 0.05, rows, np.linspace(0.0, 1.0, 16))
             self.later(INFERENCE, lambda: self.executive.chunk_made(request, chunk, self.now) and self.tick())
 
     def tick(self) -> None:
@@ -133,6 +135,7 @@ class Loop:
         if trajectory is None:
             return
         self.sent.append((self.t, trajectory))
+        self.gripped.append(decision.gripper)
         number, self.number = self.number, self.number + 1
         if self.action:
             self.goals.sent(number, trajectory.end, self.t, decision.state != State.RUNNING)
@@ -304,6 +307,16 @@ def test_a_stop_that_comes_before_the_first_command_is_known_to_be_followed_stop
         loop.controller.speed_scaling = 1.0
         loop.run(0.5)
         assert loop.told[-1][:2] == (State.HOLDING, Reason.E_STOP) and np.abs(loop.q - at).max() < 1e-4
+
+
+def test_a_slowed_arm_s_gripper_is_as_far_as_the_arm(monkeypatch) -> None:
+    """Each chunk closes it steadily; of an older chunk more has been done, at half speed half as much."""
+    monkeypatch.setattr(sys.modules[__name__], "INFERENCE", 0.2)
+    loop = Loop("desired_state", False).run(2.0)
+    full = np.mean(loop.gripped[-20:])
+    loop.controller.speed_scaling = 0.5
+    half = np.mean(loop.run(2.0).gripped[-20:])
+    assert full > 0.2 and half < 0.6 * full
 
 
 @EACH

@@ -364,7 +364,8 @@ class Executive:
         if report is not None and not doubt.settled:
             doubt.sent(report.q, now, trajectory.end)
             return Decision(State.RUNNING, StopReason.NONE, "", trajectory)
-        self._gripper = chunk.gripper_at(now + self.lead)
+        assert self.stream.chunk is not None  # adopted above, by the clock of the arm, which may be slowed down
+        self._gripper = self.stream.chunk.gripper_at(at + self.lead)
         self._gripper_sent.append((now + self.lead, self._gripper))
         return Decision(State.RUNNING, StopReason.NONE, "", trajectory, self._gripper)
 

@@ -216,6 +216,8 @@ class PolicyNode(ManagedNode[PolicyParameters]):
 
     def _adopt(self, result: Result, chunk: ActionChunk) -> None:
         """The command first, then everything else."""
+        if self._worker is None:  # cleaned up while this was on its way
+            return
         self._rates.chunk(time.monotonic(), result.seconds)
         number, commanded = self._rates.next_chunk(), 0.0
         if result.job.request is not None and self._executive.chunk_made(result.job.request, chunk, self.now()) and self.is_active:
