@@ -229,7 +229,7 @@ def main(delays: str, methods: str, episodes: int, workers: int, model: str, pip
     if publish:
         _publish(result)
     if picture and recorded is None:
-        plot(result, ROOT / "docs" / "pictures" / "delays.png")
+        plot(results.load("realtime") if publish else result, ROOT / "docs" / "pictures" / "delays.png")
     return result
 
 
@@ -239,10 +239,14 @@ def _publish(result: dict[str, Any]) -> None:
     for key, name in (("delay_sweep", "delay_sweep"), ("ours_minus", "delay_ours_minus"), ("recorded_chunks", "recorded_chunks")):
         if found := result.get(key):
             old = before.get(name) or {}
-            values[name] = {method: old.get(method, {}) | found.get(method, {}) for method in {**old, **found}}
+            values[name] = {method: _by_delay(old.get(method, {}) | found.get(method, {})) for method in {**old, **found}}
     if lost := result.get("success_lost_at_200ms"):
         values["success_lost_at_200ms"] = lost
     results.merge("realtime", values | results.command("recorded" if "recorded_chunks" in result else "delays"))
+
+
+def _by_delay(cells: dict[str, Any]) -> dict[str, Any]:
+    return dict(sorted(cells.items(), key=lambda cell: int(cell[0])))
 
 
 def _has_weights(folder: Path) -> bool:

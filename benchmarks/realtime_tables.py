@@ -82,8 +82,10 @@ def sections(result: Mapping[str, Any]) -> list[str]:
     lines = []
     if sweep := result.get("delay_sweep"):
         about = ("Official tasks of cube-single in the plain loop, one inference at a time, the same resets for all "
-                 "(benchmarks/delays.py). ours: without the node's `delay_budget` (0.3 s), beyond which it holds and says so.")  # fmt: skip
-        lines += ["", "## Delay between a frame and its chunk", "", about, "", *delay_table(sweep)]
+                 "(benchmarks/delays.py). ours: without the node's `delay_budget` (0.3 s), beyond which it holds and says so. rtc: guided "
+                 "flow of five steps, as in its paper, of the same network.")  # fmt: skip
+        picture = "![Success and jerk under delay](pictures/delays.png)"
+        lines += ["", "## Delay between a frame and its chunk", "", about, "", *delay_table(sweep), "", picture]
         if lost := result.get("success_lost_at_200ms"):
             points = ", ".join(f"{100 * lost[key]:+.1f}" for key in ("difference", "low", "high"))
             lines += ["", f"Success lost at 200 ms, paired: {points} points (difference, 95 % interval) in {lost['episodes']} episodes; "
