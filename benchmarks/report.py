@@ -119,11 +119,12 @@ def _swapped(swap: dict[str, Any], missed: str, of: str) -> str:
     return f"{during[missed]} of {during[of]} in {swap['swaps']} swaps (without: {without[missed]} of {without[of]})"
 
 
-def _servo(found: dict[str, Any] | None) -> list[tuple[str, str, str]]:
+def _servo(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Of the limits, what the servos were told at most."""
     what = "velocity, acceleration (2 ms), jerk (10 ms) at the servo in the graph, of the robot's limits"
-    return [(f"{what}; {title}", ", ".join(f"{100 * found[key][name]:.1f} %" for name in ("velocity", "acceleration", "jerk")), "≤ 100 %")
-            for key, title in (("alone", "alone"), ("busy", "beside a training at nice 0")) if found]  # fmt: skip
+    when = {"alone": "alone", "busy": "beside a training at nice 0: the simulated arm is late itself"} if found else {}
+    shares = {key: ", ".join(f"{100 * found[key][name]:.1f} %" for name in ("velocity", "acceleration", "jerk")) for key in when}
+    return [(f"{what}; {title}", shares[key], "≤ 100 %") for key, title in when.items()]
 
 
 def realtime(result: dict[str, Any]) -> str:
@@ -143,7 +144,7 @@ def realtime(result: dict[str, Any]) -> str:
         ("in the same run: stamp → frame published (the simulated camera renders)", spread(parts.get("camera")), ""),
         ("in the same run: the network", spread(parts.get("inference")), ""),
         ("in the same run: stamp → command", spread(parts.get("camera_to_command")), ""),
-        *_servo(result.get("servo")),
+        *_servo(result.get("servo") or {}),
         ("ticks missed at 50 Hz beside a training, and by a bare timer in the same run",
          "not measured" if missed is None else _missed(result["ticks"]), "≤ 0.1 % beyond the bare timer"),
         ("frames without a chunk while adapters are swapped", "not measured" if not swap else _swapped(swap, "missed", "ticks"), "0"),
