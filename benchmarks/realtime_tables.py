@@ -1,6 +1,6 @@
 """Tables of docs/results/realtime.json: cameras (`transport`), executors, and delays; the benchmarks print the same rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 TRANSPORT = [
@@ -30,51 +30,44 @@ def executor_line(row: Mapping[str, Any]) -> str:
     return f"| {row['executor']} | {row['cpu']:.1%} | {row['ticks_hz']:.2f} | {lates} | {received} |"
 
 
-def delay_table(sweep: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """A row a method: success and, in brackets, episodes; mean jerk; tracking error; at each delay in ms."""
-    delays: Sequence[str] = sorted({ms for by_ms in sweep.values() for ms in by_ms}, key=int)
-    what, columns = "success (episodes); mean jerk, rad/s³; tracking error, mrad rms", " | ".join(f"{ms} ms" for ms in delays)
-    lines = [f"| {what} | {columns} |", "|---|" + "---|" * len(delays)]
-    for method, by_ms in sweep.items():
-        lines.append(f"| {method} | {' | '.join(_delay_cell(by_ms.get(ms)) for ms in delays)} |")
+Cells = Mapping[str, Mapping[str, Mapping[str, Any]]]  # by method and delay in ms
+
+
+def delay_table(cells: Cells, what: str, shown: Callable[[Mapping[str, Any]], str]) -> list[str]:
+    """A row a method, a column a delay; `what` is shown of each cell, and nothing where there is none."""
+    delays: Sequence[str] = sorted({ms for by_ms in cells.values() for ms in by_ms}, key=int)
+    lines = [f"| {what} | {' | '.join(f'{ms} ms' for ms in delays)} |", "|---|" + "---|" * len(delays)]
+    for method, by_ms in cells.items():
+        lines.append(f"| {method} | {' | '.join(shown(by_ms[ms]) if ms in by_ms else '' for ms in delays)} |")
     return lines
 
 
-def _delay_cell(cell: Mapping[str, Any] | None) -> str:
-    if cell is None:
-        return ""
-    return f"{100 * cell['success_rate']:.0f} % ({cell['episodes']}); {cell['jerk_mean']:.0f}; {1000 * cell['tracking_rms']:.0f}"
+def sweep_table(sweep: Cells) -> list[str]:
+    """Success in the loop, and how smooth it was."""
+    return delay_table(
+        sweep,
+        "success (episodes); mean jerk, rad/s³; tracking error, mrad rms",
+        lambda c: f"{100 * c['success_rate']:.0f} % ({c['episodes']}); {c['jerk_mean']:.0f}; {1000 * c['tracking_rms']:.0f}",
+    )
 
 
-def minus_table(minus: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
-    """A row a method: how many points of success ours has more, paired, with a 95 % interval and episodes; at each delay in ms."""
-    delays: Sequence[str] = sorted({ms for by_ms in minus.values() for ms in by_ms}, key=int)
-    lines = [f"| ours minus … (95 %) | {' | '.join(f'{ms} ms' for ms in delays)} |", "|---|" + "---|" * len(delays)]
-    for method, by_ms in minus.items():
-        lines.append(f"| {method} | {' | '.join(points(by_ms[ms]) if ms in by_ms else '' for ms in delays)} |")
-    return lines
+def minus_table(minus: Cells) -> list[str]:
+    """How many points of success ours has more, paired, with a 95 % interval and episodes."""
+
+    def shown(cell: Mapping[str, Any]) -> str:
+        difference, low, high = (100 * cell[key] for key in ("difference", "low", "high"))
+        return f"{difference:+.0f} ({low:+.0f} – {high:+.0f}; {cell['episodes']})"
+
+    return delay_table(minus, "ours minus … (95 %)", shown)
 
 
-def points(found: Mapping[str, float]) -> str:
-    """A paired difference."""
-    difference, low, high = (100 * found[key] for key in ("difference", "low", "high"))
-    return f"{difference:+.0f} ({low:+.0f} – {high:+.0f}; {found['episodes']})"
-
-
-def recorded_table(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
-    """A row a method: mean jerk, largest border step, tracking error; at each delay in ms."""
-    delays: Sequence[str] = sorted({ms for by_ms in found.values() for ms in by_ms}, key=int)
-    what, columns = "mean jerk, rad/s³; border step, mrad; tracking error, mrad rms", " | ".join(f"{ms} ms" for ms in delays)
-    lines = [f"| {what} | {columns} |", "|---|" + "---|" * len(delays)]
-    for method, by_ms in found.items():
-        lines.append(f"| {method} | {' | '.join(_recorded_cell(by_ms.get(ms)) for ms in delays)} |")
-    return lines
-
-
-def _recorded_cell(cell: Mapping[str, float] | None) -> str:
-    if cell is None:
-        return ""
-    return f"{cell['jerk_mean']:.0f}; {1000 * cell['border_step']:.2f}; {1000 * cell['tracking_rms']:.0f}"
+def recorded_table(found: Cells) -> list[str]:
+    """What becomes of the same recorded chunks."""
+    return delay_table(
+        found,
+        "mean jerk, rad/s³; border step, mrad; tracking error, mrad rms",
+        lambda c: f"{c['jerk_mean']:.0f}; {1000 * c['border_step']:.2f}; {1000 * c['tracking_rms']:.0f}",
+    )
 
 
 def sections(result: Mapping[str, Any]) -> list[str]:
@@ -85,7 +78,7 @@ def sections(result: Mapping[str, Any]) -> list[str]:
                  "(benchmarks/delays.py). ours: without the node's `delay_budget` (0.3 s), beyond which it holds and says so. rtc: guided "
                  "flow of five steps, as in its paper, of the same network.")  # fmt: skip
         picture = "![Success and jerk under delay](pictures/delays.png)"
-        lines += ["", "## Delay between a frame and its chunk", "", about, "", *delay_table(sweep), "", picture]
+        lines += ["", "## Delay between a frame and its chunk", "", about, "", *sweep_table(sweep), "", picture]
         if lost := result.get("success_lost_at_200ms"):
             points = ", ".join(f"{100 * lost[key]:+.1f}" for key in ("difference", "low", "high"))
             lines += ["", f"Success lost at 200 ms, paired: {points} points (difference, 95 % interval) in {lost['episodes']} episodes; "

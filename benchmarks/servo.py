@@ -21,8 +21,9 @@ from realtime import work
 from ticks import beside
 
 from act2goal_ros.control.robot import RobotConfig
+from act2goal_ros.sim.arm import PHYSICS_STEP as STEP
 
-STEP, JERK_STEPS = 0.002, 5  # s of physics; steps
+JERK_STEPS = 5  # between the set-points that jerk is taken of
 TELEPORT = 0.02  # rad in a step: a reset
 APART = 3  # steps left out before and after one
 
