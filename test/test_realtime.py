@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -227,6 +228,30 @@ def test_a_trace_has_every_setpoint_and_when_frames_were_ready(live, tmp_path):
     assert 0.0 < setpoints[len(setpoints) // 5, 1] < 2.0
     assert frames[:, 0] == pytest.approx([stamp for stamp, _ in arm.ears.heard["image"]])
     assert (frames[:, 1] - frames[:, 0] > 0.029).all()
+
+
+def test_updates_made_up_for_do_not_know_what_arrived_after_their_time(live, monkeypatch):
+    now, known_at = [50.0], []
+    monkeypatch.setattr(realtime, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    arm = live(clock=lambda: 1000.0 + now[0])
+    arm.pacer.restart(now[0])
+    now[0] = 50.0411
+    arm.before_update(lambda: known_at.append(arm.time))
+    now[0] = 50.0805
+    arm._catch_up(now[0])
+    assert arm.time == pytest.approx(1050.08, abs=1e-6)
+    assert known_at == pytest.approx([1050.042], abs=1e-6)
+
+
+def test_what_arrived_before_a_reset_moves_nothing_after_it(live):
+    arm = live(stepped=True, speed=0.01)
+    arm.start()
+    command = TrajectoryCommand(joint_names=JOINTS, times=[0.1], positions=[[2, 2]])
+    arm.before_update(lambda: arm.controller.submit(command, arm.time))
+    arm.reset("two", 3).result()
+    time.sleep(0.5)
+    arm.stop()
+    assert arm.controller.state.output == pytest.approx(3.0)
 
 
 def test_reset_begins_an_episode_at_rest(live):

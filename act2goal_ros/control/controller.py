@@ -228,7 +228,7 @@ class JointTrajectoryController:
         Raises:
             Rejection: the running trajectory goes on.
         """
-        self._accept(self.check(command, now), command.stamp)
+        self.accept(self.check(command, now), command.stamp)
 
     def submit_goal(
         self,
@@ -244,14 +244,31 @@ class JointTrajectoryController:
         Raises:
             Rejection: the running goal and trajectory go on.
         """
-        points = self.check(command, now)
+        tolerances = (path_tolerance or {}, goal_tolerance or {}, goal_time_tolerance)
+        self.accept_goal(goal_id, self.check(command, now), command.stamp, *tolerances)
+
+    def accept(self, points: Points, stamp: float) -> None:
+        """Points that were checked: the next update follows them, unless others come before it."""
+        self._pending = _Pending(points, None if stamp == 0.0 else stamp - self._epoch)
+        self._holding = False
+
+    def accept_goal(
+        self,
+        goal_id: Hashable,
+        points: Points,
+        stamp: float,
+        path_tolerance: Mapping[str, JointTolerance],
+        goal_tolerance: Mapping[str, JointTolerance],
+        goal_time_tolerance: float,
+    ) -> None:
+        """An action's points that were checked; otherwise as submit_goal."""
         if self._goal is not None:
             text = "Current goal preempted by new incoming action."
             self._end(GoalStatus.ABORTED, ErrorCode.INVALID_GOAL, text)
-        self._accept(points, command.stamp)
+        self.accept(points, stamp)
         self._goal = goal_id
         try:
-            self._tolerances = self._resolved(path_tolerance or {}, goal_tolerance or {}, goal_time_tolerance)
+            self._tolerances = self._resolved(path_tolerance, goal_tolerance, goal_time_tolerance)
         except ValueError as error:
             self._tolerances = self._defaults
             self._warnings.append(f"{error} Using default tolerances.")
@@ -388,10 +405,6 @@ class JointTrajectoryController:
     def _timeout(self) -> float:
         """The original ignores a timeout that is not longer than the default goal time."""
         return self.config.cmd_timeout if self.config.cmd_timeout > self.config.goal_time else 0.0
-
-    def _accept(self, points: Points, stamp: float) -> None:
-        self._pending = _Pending(points, None if stamp == 0.0 else stamp - self._epoch)
-        self._holding = False
 
     def _follow(self, pending: _Pending, time: float) -> None:
         points, stamp, prefix = pending.points, pending.stamp, 0

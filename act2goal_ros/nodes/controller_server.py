@@ -127,11 +127,11 @@ class ControllerServer(Node):
     def _trajectory(self, message: JointTrajectory) -> None:
         try:
             self._check_running()
-            command = command_of(message)
-            with self._live.lock:
-                self._controller.submit(command, self._live.time)
+            points = self._controller.check(command_of(message), self._live.time)
         except Rejection as rejection:
             self._reject("trajectory_rejected", rejection)
+        else:
+            self._live.before_update(functools.partial(self._controller.accept, points, seconds(message.header.stamp)))
 
     def _accepts(self, goal: Any) -> GoalResponse:
         try:
@@ -145,25 +145,19 @@ class ControllerServer(Node):
     def _accepted(self, handle: ServerGoalHandle[Any, Any, Any]) -> None:
         goal, goal_id = handle.request, bytes(handle.goal_id.uuid)
         try:
-            with self._live.lock:
-                self._controller.submit_goal(
-                    goal_id,
-                    command_of(goal.trajectory),
-                    self._live.time,
-                    _tolerances(goal.path_tolerance),
-                    _tolerances(goal.goal_tolerance),
-                    seconds(goal.goal_time_tolerance),
-                )
+            points = self._controller.check(command_of(goal.trajectory), self._live.time)
         except Rejection as rejection:
             self._reject("goal_rejected", rejection)
             refused = GoalOutcome(goal_id, GoalStatus.ABORTED, rejection.code, str(rejection))
             handle.execute(functools.partial(_finish, refused))
         else:
+            stamp = seconds(goal.trajectory.header.stamp)
+            tolerances = (_tolerances(goal.path_tolerance), _tolerances(goal.goal_tolerance), seconds(goal.goal_time_tolerance))
             self._pursued[goal_id] = handle
+            self._live.before_update(functools.partial(self._controller.accept_goal, goal_id, points, stamp, *tolerances))
 
     def _cancel(self, handle: ServerGoalHandle[Any, Any, Any]) -> CancelResponse:
-        with self._live.lock:
-            self._controller.cancel(bytes(handle.goal_id.uuid))
+        self._live.before_update(functools.partial(self._controller.cancel, bytes(handle.goal_id.uuid)))
         return CancelResponse.ACCEPT
 
     def _monitor(self) -> None:

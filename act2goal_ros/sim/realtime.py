@@ -11,6 +11,7 @@ import math
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -106,14 +107,14 @@ class Pacer:
     """Says how many steps are due and how fast simulated time really runs; times from a monotonic clock."""
 
     def __init__(self, now: float, speed: float = 1.0, window: float = 1.0) -> None:
-        self._step, self._speed, self._window = STEP / speed, speed, window
+        self.step, self._window = STEP / speed, window  # s
         self.lost = 0.0  # s given up
         self.factor = math.nan  # real-time factor over the last whole window
         self.restart(now)
 
     def restart(self, now: float) -> None:
         """Goes on after a pause that is not to count."""
-        self.next = now + self._step  # when the next step ends
+        self.next = now + self.step  # when the next step ends
         self._marked, self._steps = now, 0
 
     def due(self, now: float) -> int:
@@ -122,11 +123,11 @@ class Pacer:
         if behind > 0.0:
             self.lost += behind
             self.next += behind
-        steps = max(0, math.floor((now - self.next) / self._step) + 1)
-        self.next += steps * self._step
+        steps = max(0, math.floor((now - self.next) / self.step) + 1)
+        self.next += steps * self.step
         self._steps += steps
         if now - self._marked >= self._window:
-            self.factor = self._steps * self._step / (now - self._marked)
+            self.factor = self._steps * self.step / (now - self._marked)
             self._marked, self._steps = now, 0
         return steps
 
@@ -164,6 +165,7 @@ class LiveArm:
         self._frame: Future[None] | None = None
         self._physics: threading.Thread | None = None
         self._stopping, self._paused, self._closed = threading.Event(), False, False
+        self._arrived: deque[tuple[float, Callable[[], object]]] = deque()
         self._offset = clock() - time.monotonic()
         self._steps = 0
         self.time = STEPPED_START if stepped else clock()  # the instant the physics stands at
@@ -190,6 +192,14 @@ class LiveArm:
         """Whether physics runs."""
         return self._physics is not None and self._physics.is_alive()
 
+    def before_update(self, apply: Callable[[], object]) -> None:
+        """Calls `apply` under the lock before the first update whose time is yet to come, in order.
+
+        Physics may be late: an update that is made up for must not know of what arrived after its time.
+        """
+        with self.lock:
+            self._arrived.append((time.monotonic(), apply))
+
     def reset(self, task: str | None, seed: int | None) -> Future[Picture]:
         """Starts an episode at rest; gives the goal picture. ValueError in the future for an unknown task.
 
@@ -213,6 +223,7 @@ class LiveArm:
             self._physics.join()
         if self._frame is not None:
             self._frame.result()
+        self._take(math.inf)
         self.controller.activate(self.time, self._arm.joint_positions)
 
     def close(self) -> None:
@@ -252,7 +263,8 @@ class LiveArm:
         self._settle()
 
     def _settle(self) -> None:
-        """The controller holds where the arm is."""
+        """The controller holds where the arm is, whatever has arrived."""
+        self._take(math.inf)
         arm = self._arm
         self._joints = Joints(self.time, arm.joint_positions, arm.joint_velocities, self._gripper_position(), 0.0)
         self.controller.activate(self.time, self._joints.positions)
@@ -280,8 +292,8 @@ class LiveArm:
         steps = self.pacer.due(now)
         self._follow_clock()
         for remaining in range(steps - 1, -1, -1):
-            ended = self.pacer.next + self._offset - (remaining + 1) * STEP
-            self._step(self.time + STEP if self._stepped else ended)
+            due = self.pacer.next - (remaining + 1) * self.pacer.step
+            self._step(self.time + STEP if self._stepped else due + self._offset, due)
 
     def _follow_clock(self) -> None:
         before = time.monotonic()
@@ -292,8 +304,10 @@ class LiveArm:
         difference = clock - (before + after) / 2 - self._offset
         self._offset += difference if abs(difference) > JUMP else DRIFT * difference
 
-    def _step(self, ended: float) -> None:
+    def _step(self, ended: float, due: float) -> None:
+        """`due`: when it ends, on the monotonic clock."""
         with self.lock:
+            self._take(due - self.pacer.step)
             before = self._joints
             command = self.controller.update(ended - STEP, before.positions, before.velocities)
             self._arm.step(command, self.gripper.fraction)
@@ -311,6 +325,11 @@ class LiveArm:
             if self._is_turn("camera"):
                 self._take_frame(ended)
         self._tell(scene)
+
+    def _take(self, until: float) -> None:
+        """What has arrived by then, on the monotonic clock."""
+        while self._arrived and self._arrived[0][0] <= until:
+            self._arrived.popleft()[1]()
 
     def _is_turn(self, name: str) -> bool:
         return self._steps % self._every[name] == 0

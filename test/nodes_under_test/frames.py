@@ -1,7 +1,8 @@
 """The policy node with the shipped model, its callbacks called by hand: an arm that follows perfectly, a camera at 30 Hz, a plan.
 
-Prints as JSON, s a frame while the arm moves: `callback`, the thread's time in the camera's callback; `late`, the same where chunks
-are known to take LATE s, so that most is foreseen; `inference`, from the picture to the chunk. Parameters as usual, after --ros-args.
+Prints as JSON, s a frame on which the arm moves: `callback`, the thread's time in the camera's callback; `late`, the same where
+chunks are known to take LATE s, so that most is foreseen; `inference`, from the picture to the chunk; and `counted`, the frames of
+each kind, moving or not; `stops`, why it did not. Parameters as usual, after --ros-args.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
-from act2goal_ros.control.executive import State
+from act2goal_ros.control.executive import Decision, State
 from act2goal_ros.control.inputs import ControllerReport
 from act2goal_ros.control.planbook import Selected
 from act2goal_ros.nodes import images
@@ -74,19 +75,22 @@ def main() -> None:
     node._mode_known("desired_state", "", False)
     node._executive.inputs.goal("g", True)
     picture = images.to_message(np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), np.uint8))
-    due, states = time.monotonic(), list[State]()
-    while len(states) < WARM_UP + 2 * COUNTED:
+    due, decisions = time.monotonic(), list[Decision]()
+    while len(decisions) < WARM_UP + 2 * COUNTED:
         node.hear()
         if time.monotonic() >= due:
             due = time.monotonic() + PERIOD
             node.see(picture)
-            states.append(node._executive.decision.state)
-            for _ in range(500 * (len(states) == WARM_UP + COUNTED)):
+            decisions.append(node._executive.decision)
+            for _ in range(500 * (len(decisions) == WARM_UP + COUNTED)):
                 node._executive.delays.add(LATE)
         executor.spin_once(timeout_sec=0.002)
-    running = states[WARM_UP:].count(State.RUNNING)
-    usual, late = node.callback[WARM_UP:-COUNTED], node.callback[-COUNTED:]
-    print(json.dumps({"callback": usual, "late": late, "inference": node.inference[WARM_UP:], "running": running}))
+    moving = [decision.state == State.RUNNING for decision in decisions]
+    seconds = [s if moves else None for s, moves in zip(node.callback, moving, strict=True)][WARM_UP:]
+    usual, late = ([s for s in part if s is not None] for part in (seconds[:COUNTED], seconds[COUNTED:]))
+    stops = sorted({f"{d.reason.name}: {d.detail}" for d, moves in zip(decisions, moving, strict=True) if not moves})
+    found = {"callback": usual, "late": late, "inference": node.inference[WARM_UP:], "counted": COUNTED, "stops": stops}
+    print(json.dumps(found))
     node.close()
     rclpy.try_shutdown()
 
