@@ -4,18 +4,17 @@ CHECKPOINT is acting.pt, acting-training.pt or stage1.pt of a training. What it 
 a plan, this says what the expert can do at best, not what the policy does: `act2goal eval` says that.
 """
 
-from collections import deque
 from pathlib import Path
 
 import click
 import numpy as np
+from plain import Episode
 from tqdm import tqdm
 
-from act2goal_ros.control.chunk import ActionChunk
+from act2goal_ros.control.chunk import ActionChunk, Array
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.learning.acting import ToldPolicy
 from act2goal_ros.learning.dataset import KEYPOINTS
-from act2goal_ros.learning.evaluate import TICK
 from act2goal_ros.learning.execution import StreamExecution
 from act2goal_ros.learning.jobs import resets
 from act2goal_ros.learning.simulate import somewhat_wrong
@@ -37,47 +36,24 @@ class BlindArm(SimulatedArm):
         return np.zeros((1, 1, 3), np.uint8)
 
 
-class Episode:
-    """One episode with the plain loop's timing, but a chunk at every second frame."""
+def run(arm: SimulatedArm, policy: ToldPolicy, robot: RobotConfig, task: str, seed: int, until_success: bool) -> tuple[bool, bool]:
+    """An episode with the plain loop's timing, but a chunk at every second frame: whether it succeeded, and whether it ended so, at rest
+    and released; the latter is false if it was ended at success."""
+    arm.reset(task, seed)
+    random = np.random.default_rng(seed)
 
-    def __init__(self, arm: SimulatedArm, policy: ToldPolicy, robot: RobotConfig, task: str, seed: int) -> None:
-        self._arm, self._policy = arm, policy
-        arm.reset(task, seed)
-        self._random = np.random.default_rng(seed)
-        self._goal = self._told(arm.goal_keypoints(KEYPOINTS))
-        self._execution = StreamExecution(robot.limits, arm.joint_positions, STEP)
-        self._waiting: deque[tuple[float, ActionChunk]] = deque()
-        self._next = 0.0
+    def told(keypoints: np.ndarray) -> np.ndarray:
+        return somewhat_wrong(keypoints, random, TOLD_ERROR)
 
-    def run(self, until_success: bool) -> tuple[bool, bool]:
-        """Whether it succeeded, and whether it ended so, at rest and released; the latter is false if it was ended at success."""
-        arm, success = self._arm, False
-        while arm.time < arm.episode_limit - 1e-9:
-            self._tick(arm.time)
-            success = success or arm.success()
-            if success and until_success:
-                return True, False
-        return success, arm.at_rest_and_released()
+    goal = told(arm.goal_keypoints(KEYPOINTS))
 
-    def _tick(self, now: float) -> None:
-        while self._waiting and now >= self._waiting[0][0] - 1e-9:
-            self._execution.adopt(self._waiting.popleft()[1], now)
-        if now >= self._next - 1e-9 and not self._waiting:
-            self._next += CHUNK_PERIOD
-            self._waiting.append((now + DELAY, self._chunk(now)))
-        set_points, gripper = self._execution.command(now + TICK)
-        for q in set_points:
-            self._arm.step(q, gripper)
-
-    def _chunk(self, now: float) -> ActionChunk:
-        arm = self._arm
+    def act(now: float, prefix: Array | None) -> ActionChunk:
         proprio = Proprio(arm.joint_positions, arm.joint_velocities, arm.gripper_position)
-        live, prefix = self._told(arm.keypoints(KEYPOINTS)), self._execution.prefix(now, DELAY)
-        rows = self._policy.chunk(live, self._goal, proprio, STEPS_TO_GOAL, prefix)
+        rows = policy.chunk(told(arm.keypoints(KEYPOINTS)), goal, proprio, STEPS_TO_GOAL, prefix)
         return ActionChunk(now, STEP, rows[:, :-1], np.clip(rows[:, -1], 0.0, 1.0))
 
-    def _told(self, keypoints: np.ndarray) -> np.ndarray:
-        return somewhat_wrong(keypoints, self._random, TOLD_ERROR)
+    time, at_rest = Episode(arm, StreamExecution(robot.limits, arm.joint_positions, STEP), act, CHUNK_PERIOD, DELAY).run(until_success)
+    return time is not None, bool(at_rest)
 
 
 @click.command()
@@ -92,7 +68,7 @@ def main(checkpoint: Path, environments: tuple[str, ...], episodes: int, until_s
         tasks, rested = official_tasks(environment), 0
         won = dict.fromkeys(tasks, 0)
         for _, task, seed in tqdm(resets(tasks, episodes, range(1)), desc=environment, leave=False):
-            success, at_rest = Episode(arm, policy, robot, task, seed).run(until_success)
+            success, at_rest = run(arm, policy, robot, task, seed, until_success)
             won[task] += success
             rested += at_rest
         count, total = len(tasks) * episodes, sum(won.values())
