@@ -17,8 +17,6 @@ from results import ROOT
 
 from act2goal_ros.cli.eval import UNTIL_SUCCESS
 from act2goal_ros.learning.ablations import HORIZONS, REPLAN_EVERY
-from act2goal_ros.learning.rowlog import Row
-from act2goal_ros.learning.statistics import summary
 from act2goal_ros.sim.look import UNSEEN
 from act2goal_ros.sim.tasks import ENVIRONMENTS
 
@@ -180,21 +178,6 @@ def speed(runs: int, core: int, model: str) -> None:
 def training(hours: float) -> None:
     """How long training took."""
     store("training_hours", {}, every={"training_hours": hours})
-
-
-@main.command()
-@click.argument("name")
-@click.argument("rows", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-def baseline(name: str, rows: Path) -> None:
-    """Success of another policy: ROWS is JSON with `rows`, or JSON lines; task, seed, success and at_rest each."""
-    store("baselines", {name: summary(read_rows(rows))}, name)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Episodes of a JSON file's `rows`, or of JSON lines; what has no task is a header."""
-    text = path.read_text()
-    found = json.loads(text)["rows"] if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
-    return [row for row in found if "task" in row]
 
 
 @main.command()

@@ -40,7 +40,7 @@ MSTH_TITLES = {
 }
 HORIZONS = {"short": "short (single)", "medium": "medium (double)", "long": "long (triple, scene)"}
 SETTINGS = {
-    "cube_colours": "cube colours (any hue)",
+    "cube_colours": "cube colours (greens, violets, magentas)",
     "region": "table regions (up to 3 cm outside OGBench's area)",
     "light": "light and shadow",
     "camera": "camera, up to ± 2 cm and 3° (*)",
@@ -48,7 +48,7 @@ SETTINGS = {
 }
 LOOKS = (
     "(*) Training data with random looks (`act2goal data sim --randomised`) have these too, from the same range: unseen are then the "
-    "draws, not the kind. Hues, light and shadow go farther than such data do."
+    "draws, not the kind. Light and shadow go farther than such data do; hues are those that no training data have."
 )
 
 WORLD_NOTE = (

@@ -104,10 +104,3 @@ def test_plots_are_drawn_of_what_there_is(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(learning_plots, "PICTURES", tmp_path)
     learning_plots.draw({"tasks": {"cube_single": RATE}, "plan": None})
     assert [path.name for path in tmp_path.iterdir()] == ["results-tasks.png"]
-
-
-def test_rows_of_another_policy(tmp_path: Path) -> None:
-    rows = [{"task": "a", "seed": 1, "success": True, "at_rest": False}]
-    (tmp_path / "rows.jsonl").write_text(json.dumps({"options": {}}) + "\n" + json.dumps(rows[0]) + "\n")
-    (tmp_path / "rows.json").write_text(json.dumps({"rows": rows}))
-    assert learning.read_rows(tmp_path / "rows.jsonl") == learning.read_rows(tmp_path / "rows.json") == rows

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ from act2goal_ros.learning.simulate import Disturbances, PolicyDriver, Recorder,
 from act2goal_ros.serving.policy import Proprio  # noqa: E402
 from act2goal_ros.sim.arm import SimulatedArm  # noqa: E402
 from act2goal_ros.sim.experts.motion import ExpertLimits  # noqa: E402
-from act2goal_ros.sim.look import PLAIN, RANGE, UNSEEN  # noqa: E402
+from act2goal_ros.sim.look import PLAIN, RANGE, UNSEEN, UNSEEN_HUES  # noqa: E402
 from act2goal_ros.sim.scene import CAMERA, CubeScene  # noqa: E402
 
 
@@ -197,6 +198,31 @@ def test_a_random_look_changes_what_the_camera_sees_and_nothing_else() -> None:
     arm.look = None
     np.testing.assert_array_equal(arm.reset("cube-double-1", seed=3), plain_goal)
     np.testing.assert_array_equal(arm.render(), plain)
+
+
+def test_hues_of_a_lone_cube_are_of_its_looks_range_and_tell_its_kind() -> None:
+    arm = SimulatedArm("cube-single-1")
+    drawn: dict[str, list[float]] = {"seen": [], "unseen": []}
+    kinds = set()
+    for name, look in (("seen", replace(RANGE, recoloured=1.0)), ("unseen", UNSEEN["cube_colours"])):
+        arm.look = look
+        for seed in range(40):
+            arm.reset("cube-single-1", seed=seed)
+            colour = arm.scene._cube_colors[:1, :3].astype(np.float32)
+            np.testing.assert_allclose(arm.model.geom_rgba[arm.scene._cube_geom_ids_list[0]][:, :3], colour, atol=1e-6)
+            hue = float(cv2.cvtColor(colour[None], cv2.COLOR_RGB2HSV)[0, 0, 0])
+            drawn[name].append(hue)
+            (kind,) = (thing for thing in arm.scene.things() if thing.startswith("cube"))
+            kinds.add(kind)
+            away = {f"cube {i}": abs((hue - own + 180) % 360 - 180) for i, own in enumerate((354.0, 218.6, 36.5))}
+            assert away[kind] <= min(away.values()) + 0.2
+    assert kinds == {"cube 0", "cube 1", "cube 2"}
+    unseen = np.array([any(low <= hue <= high for low, high in UNSEEN_HUES) for hue in drawn["unseen"]])
+    assert unseen.all() and np.ptp(drawn["unseen"]) > 150
+    assert not any(low < hue < high for hue in drawn["seen"] for low, high in UNSEEN_HUES)
+    arm.look = None
+    arm.reset("cube-single-1", seed=0)
+    assert "cube 0" in arm.scene.things()
 
 
 def test_the_distractor_touches_nothing() -> None:

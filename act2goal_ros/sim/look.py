@@ -17,6 +17,9 @@ CHANGED = (  # of a model
     *("light_diffuse", "light_dir", "light_castshadow", "mat_rgba", "geom_rgba", "cam_pos", "cam_quat"),
     *("geom_type", "geom_size"),
 )
+SEEN_HUES = ((-40.0, 80.0), (150.0, 250.0))  # degrees of a lone cube's colour in training: reds to yellows, cyans and blues
+UNSEEN_HUES = ((85.0, 145.0), (255.0, 315.0))  # greens, violets and magentas: never in training
+CUBE_KINDS = 3  # of key points; a cube is of the kind whose colour is nearest to its own
 BURIED = np.array([0.0, 0.0, -0.5])  # m, where the distractor is when it is not to be seen
 
 
@@ -30,16 +33,18 @@ class LookRange:
     tilt: float = 0.35  # rad, of the lamp that casts shadows
     opaque: float = 0.3  # of the arm being another than a tenth opaque
     hue: float = 0.04  # of the cubes, as a share of the circle of colours
+    recoloured: float = 0.6  # of a cube that is the only one having a hue of `hues` instead, degrees from and to
+    hues: tuple[tuple[float, float], ...] = SEEN_HUES
     camera_position: float = 0.02  # m along each axis, at most
     camera_angle: float = np.deg2rad(3.0)  # about each axis, at most
     distractor: float = 0.25
 
 
 RANGE = LookRange()
-PLAIN = LookRange(shadow=0, light=0, tint=0, tilt=0, opaque=0, hue=0, camera_position=0, camera_angle=0, distractor=0)
+PLAIN = LookRange(shadow=0, light=0, tint=0, tilt=0, opaque=0, hue=0, recoloured=0, camera_position=0, camera_angle=0, distractor=0)
 # One thing at a time, for evaluation: farther than training goes, or what it leaves out.
 UNSEEN = {
-    "cube_colours": replace(PLAIN, hue=0.5),
+    "cube_colours": replace(PLAIN, hue=0.5, recoloured=1.0, hues=UNSEEN_HUES),
     "light": replace(PLAIN, light=0.5, tint=0.15, shadow=0.5, tilt=0.5),
     "camera": replace(PLAIN, camera_position=0.02, camera_angle=np.deg2rad(3.0)),
     "distractor": replace(PLAIN, distractor=1.0),
@@ -121,11 +126,25 @@ def show_distractor(model: mujoco.MjModel, data: mujoco.MjData, generator: np.ra
     data.mocap_pos[model.body(DISTRACTOR).mocapid[0]] = places[np.argmax(room > DISTRACTOR_APART)]
 
 
-def recoloured(colours: np.ndarray, generator: np.random.Generator, hue: float) -> np.ndarray:
-    """(n, 4) RGBA with each hue turned by up to `hue` of the circle."""
-    hsv = cv2.cvtColor(colours[None, :, :3].astype(np.float32), cv2.COLOR_RGB2HSV)
-    hsv[..., 0] = (hsv[..., 0] + 360.0 * generator.uniform(-hue, hue, len(colours))) % 360.0
-    return np.concatenate([cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0], colours[:, 3:]], axis=1)
+def recoloured(colours: np.ndarray, generator: np.random.Generator, limits: LookRange, lone: bool) -> np.ndarray:
+    """(n, 4) RGBA with each hue turned by up to `limits.hue` of the circle; `lone`: the first one may be of any of `limits.hues`."""
+    hsv = _hsv(colours)
+    hsv[:, 0] = (hsv[:, 0] + 360.0 * generator.uniform(-limits.hue, limits.hue, len(colours))) % 360.0
+    if lone and generator.random() < limits.recoloured:
+        low, high = np.array(limits.hues).T
+        hsv[0, 0] = generator.uniform(*limits.hues[generator.choice(len(low), p=(high - low) / (high - low).sum())]) % 360.0
+    return np.concatenate([cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0], colours[:, 3:]], axis=1)
+
+
+def kind_of(colour: np.ndarray, plain: np.ndarray) -> int:
+    """Index of the colour of `plain` (n, 4), as training without random looks has them, whose hue is nearest to that of one (4,)."""
+    away = np.abs(_hsv(plain)[:, 0] - _hsv(colour[None])[0, 0])
+    return int(np.minimum(away, 360.0 - away).argmin())
+
+
+def _hsv(colours: np.ndarray) -> np.ndarray:
+    """(n, 3) hue in degrees, saturation and value, of (n, 4) RGBA."""
+    return np.asarray(cv2.cvtColor(colours[None, :, :3].astype(np.float32), cv2.COLOR_RGB2HSV)[0])
 
 
 def _factor(generator: np.random.Generator, spread: float) -> float:

@@ -14,7 +14,7 @@ from ogbench.manipspace import lie
 from ogbench.manipspace.envs.cube_env import CubeEnv
 from ogbench.manipspace.envs.manipspace_env import ManipSpaceEnv
 
-from act2goal_ros.sim.look import SHADOW_MAP, Look, LookRange, add_distractor, recoloured, show_distractor
+from act2goal_ros.sim.look import CUBE_KINDS, SHADOW_MAP, Look, LookRange, add_distractor, kind_of, recoloured, show_distractor
 from act2goal_ros.sim.meshes import light_mesh, mesh_mass
 
 CAMERA = "front_pixels"  # OGBench's camera for pixel observations
@@ -39,6 +39,7 @@ class LightScene(ManipSpaceEnv):
         self._light = light
         self._look: Look | None = None
         self._plain_colours = np.zeros((0, 4))
+        self._lone_kind = 0  # of key points, by its colour
         super().__init__(
             env_type=env_type,
             ob_type="pixels",
@@ -71,9 +72,10 @@ class LightScene(ManipSpaceEnv):
         if limits is not None:
             generator = np.random.default_rng(seed)
             self._look.randomise(generator, limits)
-            colours = recoloured(colours, generator, limits.hue)
+            colours = recoloured(colours, generator, limits, self._num_cubes == 1)
             if generator.random() < limits.distractor:
                 show_distractor(self._model, self._data, generator, np.concatenate([self.object_positions(), self.target_positions()]))
+        self._lone_kind = kind_of(colours[0], self._plain_colours[:CUBE_KINDS])
         self._cube_colors: np.ndarray = colours  # OGBench colours the cubes of furnished scenes anew at every step
         for ids, colour in zip(self._cube_geom_ids_list, colours, strict=False):
             self._model.geom_rgba[ids] = colour
@@ -152,8 +154,10 @@ class LightScene(ManipSpaceEnv):
         return self.cube_targets()
 
     def things(self) -> dict[str, np.ndarray]:
-        """(3,) m of all that a task may be about, by name, and of the gripper."""
-        cubes = {f"cube {i}": position for i, position in enumerate(self.cube_positions())}
+        """(3,) m of all that a task may be about, by name, and of the gripper. A cube that is alone is called by its colour."""
+        positions = self.cube_positions()
+        first = self._lone_kind if len(positions) == 1 else 0
+        cubes = {f"cube {i}": position for i, position in enumerate(positions, first)}
         return cubes | {"gripper": self._data.site_xpos[self.pinch_site].copy()}
 
     def successes(self) -> list[bool]:

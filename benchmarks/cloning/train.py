@@ -73,8 +73,8 @@ def main(
     done = fit(job(policy, clones, held_out), schedule, run, fabric, Cadence())
     export(policy, run / "policy.onnx")
     parameters = sum(parameter.numel() for parameter in policy.parameters())
-    about = {"policy": name, "data": data.name, "episodes": len(episodes.all), "minutes": None if steps else minutes, "steps": done, "batch": batch}
-    about |= {"learning_rate": learning_rate, "precision": precision, "threads": threads, "parameters": parameters}
+    about = {"policy": name, "data": data.name, "episodes": len(episodes.all), "minutes": None if steps else minutes, "steps": done}
+    about |= {"batch": batch, "learning_rate": learning_rate, "precision": precision, "threads": threads, "parameters": parameters}
     (run / "about.json").write_text(json.dumps(about, indent=1) + "\n")
     click.echo(f"{run / 'policy.onnx'}: {name}, {parameters} parameters, {done} steps of {batch}")
 
