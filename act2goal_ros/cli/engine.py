@@ -69,7 +69,8 @@ def list_engines(folder: Path | None) -> None:
 @click.option("--backend", "backends", multiple=True, type=click.Choice(BACKENDS[1:]), help="Default: all but torch.")
 @click.option("--runs", default=500, show_default=True, type=click.IntRange(10), help="Of each network, after 20 to warm up.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1, 64))
-def bench(model: str, backends: tuple[str, ...], runs: int, threads: int) -> None:
+@click.option("--precision", type=click.Choice(PRECISIONS), default=PRECISION, show_default=True, help="Of TensorRT.")
+def bench(model: str, backends: tuple[str, ...], runs: int, threads: int, precision: str) -> None:
     """Time the networks of MODEL on each backend that works here, on the inputs they were exported with."""
     from act2goal_ros.serving.backends import serve
     from act2goal_ros.serving.bundle import ModelBundle
@@ -81,7 +82,7 @@ def bench(model: str, backends: tuple[str, ...], runs: int, threads: int) -> Non
     click.echo(f"{model}, {platform.processor() or platform.machine()}, {threads} thread(s), {runs} runs")
     for backend in backends or PREFERRED:
         try:
-            served = serve(folder, names, backend, threads)
+            served = serve(folder, names, backend, threads, precision)
         except BackendError as error:
             click.echo(str(error))
             continue

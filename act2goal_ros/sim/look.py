@@ -37,7 +37,7 @@ class LookRange:
     hues: tuple[tuple[float, float], ...] = SEEN_HUES
     camera_position: float = 0.02  # m along each axis, at most
     camera_angle: float = np.deg2rad(3.0)  # about each axis, at most
-    distractor: float = 0.25
+    distractor: float = 0.5
 
 
 RANGE = LookRange()
