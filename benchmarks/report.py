@@ -122,7 +122,7 @@ def _swapped(swap: dict[str, Any], missed: str, of: str) -> str:
 def _servo(found: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Of the limits, what the servos were told at most."""
     what = "velocity, acceleration (2 ms), jerk (10 ms) at the servo in the graph, of the robot's limits"
-    when = {"alone": "alone", "busy": "beside a training at nice 0: the simulated arm is late itself"} if found else {}
+    when = {"alone": "alone", "busy": "beside a training at nice 0"} if found else {}
     shares = {key: ", ".join(f"{100 * found[key][name]:.1f} %" for name in ("velocity", "acceleration", "jerk")) for key in when}
     return [(f"{what}; {title}", shares[key], "≤ 100 %") for key, title in when.items()]
 
