@@ -40,7 +40,7 @@ MSTH_TITLES = {
 }
 HORIZONS = {"short": "short (single)", "medium": "medium (double)", "long": "long (triple, scene)"}
 SETTINGS = {
-    "cube_colours": "cube colours (greens, violets, magentas)",
+    "cube_colours": "cube colours (limes, cyans, violets, magentas)",
     "region": "table regions (up to 3 cm outside OGBench's area)",
     "light": "light and shadow",
     "camera": "camera, up to ± 2 cm and 3° (*)",

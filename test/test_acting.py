@@ -230,6 +230,10 @@ def test_a_stage_goes_on_from_the_part_acting(tiny: None, tmp_path: Path, monkey
     for name, value in expert.items():
         assert torch.equal(value, learnt["model"].get(name, before[f"expert.{name}"])), "what acting learnt, on top of all the rest"
     assert share == KNOWN_SHARE
+    result = call(seen, tmp_path / "looks", "--part", "looking", "--steps", "1", "--start-from", str(run / "stage1.pt"))
+    assert result.exit_code == 0, result.output
+    for name, value in load(tmp_path / "looks" / "looking.pt")["model"].items():
+        assert torch.allclose(value, before[f"expert.live.{name}"], atol=0.01), f"{name} is not what it started from"
     result = call(seen, tmp_path / "other", "--part", "stage1", "--steps", "1")
     assert result.exit_code == 0 and "acting" not in result.output and given[-1][1] == 1.0, result.output
     result = call(blind, run, "--part", "stage1", "--steps", "1")

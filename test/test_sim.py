@@ -215,7 +215,7 @@ def test_hues_of_a_lone_cube_are_of_its_looks_range_and_tell_its_kind() -> None:
             (kind,) = (thing for thing in arm.scene.things() if thing.startswith("cube"))
             kinds.add(kind)
             away = {f"cube {i}": abs((hue - own + 180) % 360 - 180) for i, own in enumerate((354.0, 218.6, 36.5))}
-            assert away[kind] <= min(away.values()) + 0.2
+            assert away[kind] <= min(away.values()) + 0.2  # degrees
     assert kinds == {"cube 0", "cube 1", "cube 2"}
     unseen = np.array([any(low <= hue <= high for low, high in UNSEEN_HUES) for hue in drawn["unseen"]])
     assert unseen.all() and np.ptp(drawn["unseen"]) > 150

@@ -200,9 +200,9 @@ class _Run:
         if part == "autoencoder":
             return
         prepare(system, self.episodes)
-        self._look(system, part)
         if start is not None and start_from is not None:
             self._start_from(system, start, start_from)
+        self._look(system, part)
         begins = part in ("world", "stage1", "all")
         self.knows = begins and acting.take_over(system, self.folder)
         if self.knows:

@@ -1,5 +1,6 @@
 """What the camera sees may differ: light, shadows, colours, opacity of the arm, camera pose, a thing that lies about."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +18,9 @@ CHANGED = (  # of a model
     *("light_diffuse", "light_dir", "light_castshadow", "mat_rgba", "geom_rgba", "cam_pos", "cam_quat"),
     *("geom_type", "geom_size"),
 )
-SEEN_HUES = ((-40.0, 80.0), (150.0, 250.0))  # degrees of a lone cube's colour in training: reds to yellows, cyans and blues
-UNSEEN_HUES = ((85.0, 145.0), (255.0, 315.0))  # greens, violets and magentas: never in training
+SEEN_HUES = ((-25.0, 60.0), (100.0, 150.0), (195.0, 235.0), (270.0, 300.0))  # degrees, of a lone cube and of things that lie about
+UNSEEN_HUES = ((62.0, 98.0), (152.0, 193.0), (237.0, 268.0), (302.0, 333.0))  # never in training: limes, cyans, violets, magentas
+GREYISH = 0.25  # saturation below which a hue does not count
 CUBE_KINDS = 3  # of key points; a cube is of the kind whose colour is nearest to its own
 BURIED = np.array([0.0, 0.0, -0.5])  # m, where the distractor is when it is not to be seen
 
@@ -33,8 +35,8 @@ class LookRange:
     tilt: float = 0.35  # rad, of the lamp that casts shadows
     opaque: float = 0.3  # of the arm being another than a tenth opaque
     hue: float = 0.04  # of the cubes, as a share of the circle of colours
-    recoloured: float = 0.6  # of a cube that is the only one having a hue of `hues` instead, degrees from and to
-    hues: tuple[tuple[float, float], ...] = SEEN_HUES
+    recoloured: float = 0.6  # of a cube that is the only one having a hue of `hues` instead
+    hues: tuple[tuple[float, float], ...] = SEEN_HUES  # degrees from and to; the distractor's too, unless it is nearly grey
     camera_position: float = 0.02  # m along each axis, at most
     camera_angle: float = np.deg2rad(3.0)  # about each axis, at most
     distractor: float = 0.5
@@ -47,7 +49,7 @@ UNSEEN = {
     "cube_colours": replace(PLAIN, hue=0.5, recoloured=1.0, hues=UNSEEN_HUES),
     "light": replace(PLAIN, light=0.5, tint=0.15, shadow=0.5, tilt=0.5),
     "camera": replace(PLAIN, camera_position=0.02, camera_angle=np.deg2rad(3.0)),
-    "distractor": replace(PLAIN, distractor=1.0),
+    "distractor": replace(PLAIN, distractor=1.0, hues=((0.0, 360.0),)),
 }
 # What an evaluation may look like. stock: OGBench's own renderer. unseen:region looks fast; its tasks differ (tasks.beyond_task).
 LOOKS = ("fast", "stock", "randomised", *(f"unseen:{name}" for name in UNSEEN), "unseen:region")
@@ -115,11 +117,13 @@ class Look:
         model.cam_quat[camera] = result
 
 
-def show_distractor(model: mujoco.MjModel, data: mujoco.MjData, generator: np.random.Generator, objects: np.ndarray) -> None:
-    """Lays the distractor, of random shape, size and colour, on the table, away from `objects` (n, 3) m."""
+def show_distractor(
+    model: mujoco.MjModel, data: mujoco.MjData, generator: np.random.Generator, objects: np.ndarray, hues: Sequence[tuple[float, float]]
+) -> None:
+    """Lays the distractor, of random shape, size and colour, on the table, away from `objects` (n, 3) m; `hues` in degrees."""
     geom, size = model.geom(DISTRACTOR), generator.uniform(*DISTRACTOR_SIZES, 3)
     geom.type, geom.size = generator.choice(SHAPES), size
-    geom.rgba[:3] = generator.uniform(0.1, 1.0, 3)
+    geom.rgba[:3] = _colour(generator, hues)
     height = size[1] if geom.type == mujoco.mjtGeom.mjGEOM_CYLINDER else size[0] if geom.type == mujoco.mjtGeom.mjGEOM_SPHERE else size[2]
     places = np.column_stack([generator.uniform(*DISTRACTOR_AREA, (100, 2)), np.full(100, height)])
     room = np.linalg.norm(places[:, None, :2] - objects[:, :2], axis=2).min(1)
@@ -134,6 +138,15 @@ def recoloured(colours: np.ndarray, generator: np.random.Generator, limits: Look
         low, high = np.array(limits.hues).T
         hsv[0, 0] = generator.uniform(*limits.hues[generator.choice(len(low), p=(high - low) / (high - low).sum())]) % 360.0
     return np.concatenate([cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0], colours[:, 3:]], axis=1)
+
+
+def _colour(generator: np.random.Generator, hues: Sequence[tuple[float, float]]) -> np.ndarray:
+    """(3,) RGB that is nearly grey or has one of the hues."""
+    while True:
+        colour = generator.uniform(0.1, 1.0, 3)
+        hue, saturation, _ = _hsv(colour[None])[0]
+        if saturation < GREYISH or any((hue - low) % 360.0 <= high - low for low, high in hues):
+            return colour
 
 
 def kind_of(colour: np.ndarray, plain: np.ndarray) -> int:

@@ -74,7 +74,8 @@ class LightScene(ManipSpaceEnv):
             self._look.randomise(generator, limits)
             colours = recoloured(colours, generator, limits, self._num_cubes == 1)
             if generator.random() < limits.distractor:
-                show_distractor(self._model, self._data, generator, np.concatenate([self.object_positions(), self.target_positions()]))
+                objects = np.concatenate([self.object_positions(), self.target_positions()])
+                show_distractor(self._model, self._data, generator, objects, limits.hues)
         self._lone_kind = kind_of(colours[0], self._plain_colours[:CUBE_KINDS])
         self._cube_colors: np.ndarray = colours  # OGBench colours the cubes of furnished scenes anew at every step
         for ids, colour in zip(self._cube_geom_ids_list, colours, strict=False):
