@@ -195,6 +195,10 @@ def test_a_random_look_changes_what_the_camera_sees_and_nothing_else() -> None:
         assert np.abs(goal.astype(int) - plain_goal).mean() > 0.02
         np.testing.assert_array_equal(arm.data.qpos, start)
         np.testing.assert_array_equal(arm.reset("cube-double-1", seed=3), goal)  # the seed decides
+        before = np.concatenate([arm.model.cam_quat.ravel(), arm.model.light_diffuse.ravel()])
+        arm.reset("cube-double-2", seed=3)
+        after = np.concatenate([arm.model.cam_quat.ravel(), arm.model.light_diffuse.ravel()])
+        assert (after != before).any() == (limits.camera_angle + limits.light > 0.0), "another task of the seed has another look"
     arm.look = None
     np.testing.assert_array_equal(arm.reset("cube-double-1", seed=3), plain_goal)
     np.testing.assert_array_equal(arm.render(), plain)

@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gymnasium
@@ -61,8 +61,8 @@ class LightScene(ManipSpaceEnv):
         """The state (qpos); OGBench would render here, at every step and reset, where this scene renders on demand."""
         return self._data.qpos.copy()
 
-    def set_look(self, seed: int | None, limits: LookRange | None) -> None:
-        """A look drawn from `limits` and the seed, or the plain one; for light scenes, after a reset."""
+    def set_look(self, seed: Sequence[int] | None, limits: LookRange | None) -> None:
+        """A look drawn from `limits` and the seed, or the plain one; for light scenes, after a reset. Seed None: any."""
         if not self._light:
             return
         if self._look is None:
