@@ -73,7 +73,7 @@ def serve(node: Bare, executor: EventsExecutor) -> None:
     class Live(SimpleNamespace):
         time = property(lambda self: node.now())
 
-    live: Any = Live(controller=controller, lock=threading.Lock(), running=True)
+    live: Any = Live(controller=controller, lock=threading.Lock(), running=True, before_update=lambda apply: apply())
     executor.add_node(node)
     server = ControllerServer(node, ROBOT.controller.name, live)  # type: ignore[arg-type]
     q = v = np.zeros(JOINTS)

@@ -197,8 +197,7 @@ class LiveArm:
 
         Physics may be late: an update that is made up for must not know of what arrived after its time.
         """
-        with self.lock:
-            self._arrived.append((time.monotonic(), apply))
+        self._arrived.append((time.monotonic(), apply))  # without the lock: physics that catches up lets go of it for an instant only
 
     def reset(self, task: str | None, seed: int | None) -> Future[Picture]:
         """Starts an episode at rest; gives the goal picture. ValueError in the future for an unknown task.
