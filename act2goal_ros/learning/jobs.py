@@ -41,6 +41,11 @@ class Job:
         """What tells it from others of an evaluation."""
         return self.name, self.digest, self.task, self.seed
 
+    @property
+    def row(self) -> Row:
+        """What its row begins with."""
+        return {"name": self.name, "model": self.digest, "task": self.task, "seed": self.seed, "evaluation": self.evaluation}
+
 
 def resets(tasks: Sequence[str], episodes: int, evaluations: Sequence[int]) -> list[tuple[int, str, int]]:
     """(evaluation seed, task, reset seed), the evaluation seeds one after the other, their tasks in turn."""
@@ -77,8 +82,7 @@ def run_job(job: Job) -> Row:
         folder, most = Path(job.films[0]), job.films[1]
         if wanted(folder, result, most):
             film(folder, result, loop.imagination.decode)
-    row: Row = {"name": job.name, "model": job.digest, "task": job.task, "seed": job.seed, "evaluation": job.evaluation}
-    row |= {"success": result.success, "success_time": result.success_time if result.success else None}
+    row = job.row | {"success": result.success, "success_time": result.success_time if result.success else None}
     row |= {"at_rest": result.at_rest, "distance": result.distance}
     if result.replaced_plans:
         row["replaced_plans"] = result.replaced_plans

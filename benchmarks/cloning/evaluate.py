@@ -13,7 +13,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-import onnxruntime as ort
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -28,6 +27,8 @@ from act2goal_ros.learning.execution import StreamExecution  # noqa: E402
 from act2goal_ros.learning.jobs import Job, resets, run_jobs  # noqa: E402
 from act2goal_ros.learning.rowlog import Row, RowLog  # noqa: E402
 from act2goal_ros.learning.statistics import summary  # noqa: E402
+from act2goal_ros.serving.backends import make_runner  # noqa: E402
+from act2goal_ros.serving.imagination import picture_input  # noqa: E402
 from act2goal_ros.sim.arm import SimulatedArm  # noqa: E402
 from act2goal_ros.sim.tasks import ENVIRONMENTS, official_tasks  # noqa: E402
 
@@ -39,32 +40,26 @@ class Cloned:
     """A policy on ONNX Runtime, one thread, and an arm it moves."""
 
     def __init__(self, path: Path) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._network = make_runner(path)
         self._arm, self._limits = SimulatedArm(), RobotConfig.load("ur5e_sim").limits
 
     def run(self, job: Job) -> Row:
         """An episode."""
         arm = self._arm
-        goal = _input(arm.reset(job.task, job.seed))
+        picture = arm.reset(job.task, job.seed)
+        goal = picture_input(picture, len(picture))
 
         def act(now: float, prefix: Array | None) -> ActionChunk:
             state = np.concatenate([arm.joint_positions, arm.joint_velocities, [arm.gripper_position]])
-            feed = {"live": _input(arm.render()), "goal": goal, "state": state[None].astype(np.float32)}
-            rows = np.asarray(self._session.run(["actions"], feed)[0], np.float64)[0]
+            live = picture_input(arm.render(), len(picture))
+            out = self._network({"live": live, "goal": goal, "state": state[None].astype(np.float32)})
+            rows = np.asarray(out["actions"], np.float64)[0]
             return ActionChunk(now, STEP, rows[:, :-1], np.clip(rows[:, -1], 0.0, 1.0))
 
         execution = StreamExecution(self._limits, arm.joint_positions, STEP, SETTINGS.join)
         episode = Episode(arm, execution, act, SETTINGS.frame_period, SETTINGS.delay)
         time, at_rest = episode.run(job.settings.until_success)
-        row: Row = {"name": job.name, "model": job.digest, "task": job.task, "seed": job.seed, "evaluation": job.evaluation}
-        return row | {"success": time is not None, "success_time": time, "at_rest": at_rest}
-
-
-def _input(picture: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 → (1, 3, H, W) 0 .. 1."""
-    return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / 255
+        return job.row | {"success": time is not None, "success_time": time, "at_rest": at_rest}
 
 
 @cache

@@ -103,8 +103,8 @@ class Act(Policy):
         ))  # fmt: skip
 
     def forward(self, live: Tensor, goal: Tensor, state: Tensor) -> Tensor:
-        batch = self._inputs(live, goal, state) | {"observation.images": [2 * live - 1, 2 * goal - 1]}
-        found: Tensor = self.policy.model(batch)[0]
+        batch = self._inputs(live, goal, state)
+        found: Tensor = self.policy.model(batch | {"observation.images": [batch[name] for name in PICTURES]})[0]
         return found * self.action_deviation + self.action_mean
 
     def losses(self, samples: Samples) -> dict[str, Tensor]:
