@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import ruckig
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from act2goal_ros.control.chunk import ActionChunk, ChunkError
@@ -51,7 +51,7 @@ def check_joined(before: Trajectory, after: Trajectory) -> None:
 
 def check_extrema(trajectory: Trajectory, limits) -> None:
     """As `check`, at the extrema of each polynomial: those of its cubic part, and what the rest can add at most."""
-    c, h = trajectory._pieces()
+    c, h = trajectory._pieces, trajectory._lengths
 
     def rest(derivative: int) -> np.ndarray:
         return sum(math.perm(k, derivative) * np.abs(c[k]) * h ** (k - derivative) for k in (4, 5))
@@ -211,6 +211,7 @@ def test_a_jump_is_caught_up_nearly_as_fast_as_the_limits_allow(distance) -> Non
 
 @settings(max_examples=60, deadline=None)
 @given(v=st.floats(-3.0, 3.0), a=st.floats(-9.9, 9.9), slower=st.sampled_from([1.0, 0.5]))
+@example(v=0.25, a=-4.95, slower=0.5)  # the acceleration alone nearly ends the motion
 def test_a_stop_takes_hardly_longer_than_the_time_optimal_one(v, a, slower) -> None:
     limits = uniform_limits(("j",)).scaled(1.0, slower, slower)
     a = float(np.clip(a, -9.9 * slower, 9.9 * slower))
@@ -220,7 +221,7 @@ def test_a_stop_takes_hardly_longer_than_the_time_optimal_one(v, a, slower) -> N
     request.current_velocity, request.current_acceleration = [v], [a]
     request.max_acceleration, request.max_jerk = limits.acceleration.tolist(), limits.jerk.tolist()
     otg.calculate(request, best)
-    assert best.duration - 1e-6 <= path.end + 2 * GRID and path.end <= best.duration + 8 * GRID, (
+    assert best.duration - 1e-6 <= path.end + 2 * GRID and path.end <= best.duration + 4 * GRID, (
         path.end,
         best.duration,
     )

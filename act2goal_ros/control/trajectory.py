@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 
 import numpy as np
@@ -59,7 +60,7 @@ class Trajectory:
         if len(self.times) == 1:
             return self._point(0)
         k = min(bisect_right(self.times, s), len(self.times) - 1) - 1
-        c = self._coefficients(k, k + 1)
+        c = self._pieces[:, k]
         s -= float(self.times[k])
         position = ((((c[5] * s + c[4]) * s + c[3]) * s + c[2]) * s + c[1]) * s + c[0]
         velocity = (((5 * c[5] * s + 4 * c[4]) * s + 3 * c[3]) * s + 2 * c[2]) * s + c[1]
@@ -72,7 +73,7 @@ class Trajectory:
         if len(self.times) == 1:
             _, v, a = self._point(0)
             return np.abs(v), np.abs(a), zero
-        c, lengths = self._pieces()
+        c, lengths = self._pieces, self._lengths
         found = []
         for _ in range(3):
             c = _derivative(c)
@@ -83,12 +84,13 @@ class Trajectory:
         """Smallest and largest position (J,) on the polynomials, from SAMPLES of each."""
         if len(self.times) == 1:
             return self.positions[0].copy(), self.positions[0].copy()
-        values = _samples(*self._pieces())
+        values = _samples(self._pieces, self._lengths)
         return values.min(axis=(0, 1)), values.max(axis=(0, 1))
 
-    def _pieces(self) -> tuple[Array, Array]:
-        """Coefficients (6, N-1, J) and lengths (N-1, 1) of all polynomials."""
-        return self._coefficients(slice(None, -1), slice(1, None)), np.diff(self.times)[:, None]
+    @property
+    def _lengths(self) -> Array:
+        """(N-1, 1) s, of all polynomials."""
+        return np.diff(self.times)[:, None]
 
     def _point(self, k: int) -> tuple[Array, Array, Array]:
         zero = np.zeros(self.positions.shape[1])
@@ -96,22 +98,23 @@ class Trajectory:
         a = zero.copy() if self.accelerations is None else self.accelerations[k].copy()
         return self.positions[k].copy(), v, a
 
-    def _coefficients(self, k: int | slice, n: int | slice) -> Array:
-        """(6, ..., J) of the polynomials from points k to points n in the time since points k."""
-        t = (self.times[n] - self.times[k])[..., None]
-        q0, q1 = self.positions[k], self.positions[n]
+    @cached_property
+    def _pieces(self) -> Array:
+        """Coefficients (6, N-1, J) of all polynomials, in the time since their first points."""
+        t = self._lengths
+        q0, q1 = self.positions[:-1], self.positions[1:]
         c = np.zeros((6, *q0.shape))
         c[0] = q0
         if self.velocities is None:
             c[1] = (q1 - q0) / t
             return c
-        v0, v1 = self.velocities[k], self.velocities[n]
+        v0, v1 = self.velocities[:-1], self.velocities[1:]
         c[1] = v0
         if self.accelerations is None:
             c[2] = (3 * (q1 - q0) - (2 * v0 + v1) * t) / t**2
             c[3] = (-2 * (q1 - q0) + (v0 + v1) * t) / t**3
             return c
-        a0, a1 = self.accelerations[k], self.accelerations[n]
+        a0, a1 = self.accelerations[:-1], self.accelerations[1:]
         # Written in what is left after the Taylor terms of point k: no cancellation of large positions.
         dq = q1 - q0 - (v0 + a0 * t / 2) * t
         dv = (v1 - v0 - a0 * t) * t
