@@ -5,12 +5,13 @@ from typing import Any
 
 from learning_plots import draw, plots
 from learning_text import BEST, HORIZONS, INTRO, LEVELS, LOOKS, MSTH_TITLES, PLAN_TITLES, PUBLISHED, SETTINGS, TASKS, WORLD_NOTE
-from results import ROOT, load
+from results import ROOT, former, load
 
 PAGE = ROOT / "docs" / "results.md"
 CARD = ROOT / "models" / "act2goal-tiny" / "README.md"
 TABLE = ("<!-- made by benchmarks/learning_page.py -->", "<!-- until here -->")  # around the card's table
 NOT = "not measured"
+FORMER = ", former weights"
 Entry = dict[str, Any]
 
 
@@ -45,6 +46,7 @@ def tasks(found: Entry) -> list[str]:
         if not entry:
             rows.append([title, NOT, "", asked, "", rest, "", "", best])
             continue
+        title += FORMER * former(entry)
         per_task = " ".join(f"{100 * rate:.0f}" for rate in entry["per_task"].values())
         runs = f"{entry['episodes']} ({len(entry['seeds'])})"
         rows.append([title, percent(entry["success_rate"]), interval(entry["interval"]), asked, percent(entry["at_rest_rate"]), rest,
@@ -60,6 +62,7 @@ def unseen(found: Entry, seen: Entry | None) -> list[str]:
         if not entry:
             rows.append([title, NOT, "", "", ""])
             continue
+        title += FORMER * former(entry)
         of_seen = percent(entry["success_rate"] / seen["success_rate"]) if seen and seen["success_rate"] else NOT
         rows.append([title, percent(entry["success_rate"]), interval(entry["interval"]), of_seen, percent(entry["at_rest_rate"])])
     inside = (found.get("region") or {}).get("inside")

@@ -7,7 +7,7 @@ from typing import Any
 
 from lerobot_table import table as lerobot_table
 from realtime_tables import sections
-from results import commands, load
+from results import commands, former, load
 
 ROOT = Path(__file__).resolve().parent.parent
 SUCCESS_ROWS = {
@@ -19,7 +19,6 @@ SUCCESS_ROWS = {
     "no_plan": "no plan at all (loop)",
 }
 TASKS = [f"cube-single-{i}" for i in range(1, 6)]
-WEIGHTS_OF = "2026-11-27"
 
 
 def percent(value: float | None) -> str:
@@ -36,7 +35,7 @@ def success_table(result: dict[str, Any]) -> list[str]:
         if row is None:
             lines.append(f"| {title} | not measured | | | |" + " |" * len(TASKS))
             continue
-        if result.get(f"origin.{key}", {}).get("date", "") < WEIGHTS_OF:
+        if former(row):
             title += ", former weights"
         low, high = row["interval"]
         tasks = " | ".join(percent(row["per_task"].get(task)) for task in TASKS)
@@ -68,8 +67,8 @@ def reached_table(result: dict[str, Any]) -> list[str]:
 def bringup(result: dict[str, Any]) -> str:
     """The page's section on docs/results/bringup.json."""
     delay = result.get("camera_to_command_ms") or {}
-    of_both = {result.get(f"origin.{key}", {}).get("date", "") >= WEIGHTS_OF for key in ("graph", "loop")}
-    difference = result.get("graph_minus_loop") if len(of_both) == 1 else None
+    models = {(result.get(key) or {}).get("model") for key in ("graph", "loop")}
+    difference = result.get("graph_minus_loop") if len(models) == 1 else None
     rows = [
         ("policy ticks (chunks)", figure(result.get("tick_hz"), "Hz"), "≥ 20 Hz"),
         ("missed ticks", percent(result.get("missed_tick_fraction")), "≤ 1 %"),
@@ -178,8 +177,8 @@ def page() -> str:
     """docs/benchmarks.md."""
     result, other = load("bringup"), load("realtime")
     head = "# Benchmarks\n\nMade by `python benchmarks/report.py` from docs/results/. A figure that was not measured says so. "
-    head += f"The shipped weights are of {WEIGHTS_OF}; parts run earlier (dates below) are of former ones: until 2026-11-25 of "
-    head += "single cubes and six flow steps. Timings do not depend on weights, but on flow steps.\n\n"
+    head += "Former weights are those of a row's date: until 2026-11-25 of single cubes and six flow steps. Timings do not depend on "
+    head += "weights, but on flow steps.\n\n"
     return head + bringup(result) + realtime(other) + "\n".join(sections(other)) + lerobot(other.get("lerobot") or {})
 
 

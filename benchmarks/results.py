@@ -4,13 +4,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import click
 import psutil
+
+from act2goal_ros.serving.bundle import ModelBundle
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDE = {"avx512f": "AVX-512", "amx_bf16": "AMX"}  # what decides how fast small networks are on a CPU
@@ -39,6 +41,11 @@ def origin() -> dict[str, str]:
     """Hardware, commit and date of what is measured now."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip()
     return {"hardware": hardware(), "commit": commit, "date": date.today().isoformat()}
+
+
+def former(entry: Mapping[str, Any]) -> bool:
+    """Whether a part's figures are of other weights than those that are shipped."""
+    return entry.get("model") != ModelBundle.load(ROOT / "models" / "act2goal-tiny").hash[:12]
 
 
 def load(name: str) -> dict[str, Any]:

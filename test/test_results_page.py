@@ -22,7 +22,10 @@ import report  # noqa: E402
 import results  # noqa: E402
 from learning_text import TASKS  # noqa: E402
 
-RATE = {"success_rate": 0.9, "interval": [0.8, 0.95], "at_rest_rate": 0.7, "episodes": 750, "seeds": [0, 1, 2],
+from act2goal_ros.serving.bundle import ModelBundle  # noqa: E402
+
+SHIPPED = ModelBundle.load(ROOT / "models" / "act2goal-tiny").hash[:12]
+RATE = {"model": SHIPPED, "success_rate": 0.9, "interval": [0.8, 0.95], "at_rest_rate": 0.7, "episodes": 750, "seeds": [0, 1, 2],
         "per_task": {f"t{i}": 0.9 for i in range(5)}}  # fmt: skip
 PAIRED = {"difference": 0.012, "low": -0.01, "high": 0.03, "episodes": 250}
 
@@ -98,6 +101,15 @@ def test_rates_are_shown_with_what_was_asked_and_published(folder: Path) -> None
     assert ("| visual-cube-double | 90.0 % | 80.0 – 95.0 % | 75 / 95 % | 70.0 % |  | 750 (3) | 90 90 90 90 90 | 39 ± 2 |") in text
     assert "| light and shadow | 90.0 % | 80.0 – 95.0 % | 90.0 % | 70.0 % |" in text, "of the seen score, which is 100 %"
     assert "(pictures/results-tasks.png)" in text and "results-plan" not in text
+
+
+def test_figures_of_former_weights_are_told_apart(folder: Path) -> None:
+    learning.store("tasks", {"cube_double": RATE | {"model": "0123456789ab"}, "cube_single": RATE}, "cube_double")
+    text = learning_page.page(stored(folder))
+    assert "| visual-cube-double, former weights | 90.0 % |" in text and "| visual-cube-single | 90.0 % |" in text
+    old = "\n".join(report.success_table({"loop": RATE | {"model": None}}))
+    assert "| plain Python loop, same resets, former weights | 90.0 %" in old
+    assert "former" not in "\n".join(report.success_table({"graph": RATE}))
 
 
 def test_plots_are_drawn_of_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
