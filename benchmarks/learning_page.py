@@ -60,15 +60,17 @@ def unseen(found: Entry, seen: Entry | None) -> list[str]:
     for key, title in SETTINGS.items():
         entry = found.get(key)
         if not entry:
-            rows.append([title, NOT, "", "", ""])
+            rows.append([title, NOT, "", "", "", ""])
             continue
+        runs = f"{entry['episodes']} ({len(entry['seeds'])})"
         title += FORMER * former(entry)
         of_seen = percent(entry["success_rate"] / seen["success_rate"]) if seen and seen["success_rate"] else NOT
-        rows.append([title, percent(entry["success_rate"]), interval(entry["interval"]), of_seen, percent(entry["at_rest_rate"])])
+        rows.append([title, percent(entry["success_rate"]), interval(entry["interval"]), of_seen, percent(entry["at_rest_rate"]), runs])
     inside = (found.get("region") or {}).get("inside")
     note = "Table regions: cubes start or end in a margin where no demonstration starts or ends (in training a cube may lie there after a "
     note += "mishap); beside it, random starts and goals inside the area: " + percent(inside and inside["success_rate"]) + "."
-    heads = ["cube-single, one thing changed", "success", "95 %", "of the seen score (asked: 80 / 95 %)", "at rest, released"]
+    heads = ["cube-single, one thing changed", "success", "95 %", "of the seen score (asked: 80 / 95 %)", "at rest, released",
+             "episodes (seeds)"]  # fmt: skip
     return ["## Unseen", "", *table(heads, rows), LOOKS, "", note, ""]
 
 
@@ -173,7 +175,7 @@ def page(found: Entry) -> str:
 
 
 def card(text: str, found: Entry) -> str:
-    """The model's card with the official tasks' figures in its table; ValueError where the card has no place for it."""
+    """The model's card with its own figures of the official tasks in its table; ValueError where the card has no place for it."""
     before, begin, rest = text.partition(TABLE[0])
     _, end, after = rest.partition(TABLE[1])
     if not begin or not end:
@@ -181,7 +183,7 @@ def card(text: str, found: Entry) -> str:
     rows = []
     for key, (title, *_) in TASKS.items():
         entry = (found.get("tasks") or {}).get(key)
-        if entry:
+        if entry and not former(entry):
             of = f"{entry['successes']} of {entry['episodes']}"
             success = f"{of} ({percent(entry['success_rate'])}, interval {interval(entry['interval'])})"
             rows.append([title, success, percent(entry["at_rest_rate"]), " ".join(f"{100 * r:.0f}" for r in entry["per_task"].values()),

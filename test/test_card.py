@@ -14,11 +14,13 @@ ROOT = Path(__file__).resolve().parents[1]
 MODEL = paths.model("act2goal-tiny")
 
 
-def test_the_card_and_the_official_tasks_name_the_shipped_weights() -> None:
+def test_the_card_has_figures_of_the_shipped_weights_alone() -> None:
     digest = ModelBundle.load(MODEL).hash[:12]
-    assert digest in (MODEL / "README.md").read_text()
     tasks = json.loads((ROOT / "docs" / "results" / "learning.json").read_text())["tasks"]
-    assert {name: row["model"] for name, row in tasks.items()} == dict.fromkeys(tasks, digest) and tasks
+    table = [line for line in (MODEL / "README.md").read_text().splitlines() if line.startswith(("| visual-", "| … in the stock"))]
+    measured = [line for line in table if line.endswith(f"| {digest} |")]
+    assert len(table) == 5 and len(measured) == sum(row["model"] == digest for row in tasks.values()) > 0
+    assert all("not measured" in line for line in table if line not in measured)
 
 
 def test_the_shipped_weights_can_be_trained_on() -> None:

@@ -14,9 +14,12 @@ from click.testing import CliRunner
 
 from act2goal_ros import paths
 from act2goal_ros.cli.eval import command
+from act2goal_ros.cli.export import command as export
 from act2goal_ros.learning.evaluate import EpisodeResult, Loop, LoopSettings, Seen
 from act2goal_ros.learning.films import SHEET, contact_sheet, film, wanted
+from act2goal_ros.learning.plans import VARIANTS
 from act2goal_ros.learning.statistics import summary, wilson
+from act2goal_ros.model.msth import SPACINGS
 from act2goal_ros.serving.bundle import ModelBundle
 from act2goal_ros.sim.look import RANGE, UNSEEN
 from act2goal_ros.sim.tasks import official_tasks
@@ -91,6 +94,24 @@ def test_settings_that_cannot_be_are_refused(arguments: list[str], words: str) -
 
 
 @pytest.fixture(scope="module")
+def with_levels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped weights with networks that are told the noise level."""
+    folder = tmp_path_factory.mktemp("models") / "levels"
+    outcome = CliRunner().invoke(export, [str(paths.model(MODEL)), str(folder), "--levels"])
+    assert outcome.exit_code == 0, outcome.output
+    return folder
+
+
+def ways(loop: Loop, task: str, **variants: LoopSettings) -> dict[str, np.ndarray]:
+    """Set-points (N, J) of the same episode, by name of the settings."""
+    found = {}
+    for name, settings in variants.items():
+        loop.configure(settings)
+        found[name] = np.array(loop.run(task, 7).trace.sent)
+    return found
+
+
+@pytest.fixture(scope="module")
 def loop() -> Loop:
     return Loop(ModelBundle.load(paths.model(MODEL)), LoopSettings(duration=0.4))
 
@@ -117,6 +138,27 @@ def test_a_corrupted_plan_changes_what_the_arm_does(loop: Loop) -> None:
     assert np.abs(ends["normal"]).max() > 0.05
     for variant in ("none", "other_goal", "masked"):
         assert np.abs(ends[variant] - ends["normal"]).max() > 0.01, variant
+
+
+def test_every_variant_of_the_plan_runs_and_is_another(with_levels: Path) -> None:
+    loop = Loop(ModelBundle.load(with_levels), LoopSettings(duration=0.8))
+    settings = {variant: LoopSettings(duration=0.8, variant=variant) for variant in VARIANTS}
+    settings |= {f"{spacing} spacing": LoopSettings(duration=0.8, spacing=spacing) for spacing in SPACINGS}
+    found = ways(loop, "scene-2", again=LoopSettings(duration=0.8), **settings)
+    trained = f"{loop.bundle.config.spacing} spacing"
+    for name, way in found.items():
+        assert way.shape == found["normal"].shape
+        assert (np.abs(way - found["normal"]).max() > 1e-4) == (name not in ("normal", "again", trained)), name
+
+
+def test_replanning_less_often_and_other_joins_are_other_ways(loop: Loop) -> None:
+    every = {f"every {n}": LoopSettings(duration=0.8, chunk_every=n) for n in (1, 2, 8)}
+    found = ways(loop, TASKS[1], **every, free=LoopSettings(duration=0.8, join="none"))
+    usual = found.pop("every 1")
+    for name, way in found.items():
+        assert np.abs(way - usual).max() > 1e-4, name
+    loop.configure(every["every 8"])
+    assert len(loop.run(TASKS[1], 7).trace.chunks) == 3, "20 frames of 40 ms"
 
 
 # films, of pictures made up

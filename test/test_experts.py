@@ -301,3 +301,14 @@ def test_a_cube_that_was_taken_too_early_is_put_down_until_its_drawer_is_open(ar
 def _follow(arm: SimulatedArm, points: SetPoints, target: np.ndarray, gripper: float) -> None:
     for point in points.advance(target):
         arm.step(point, gripper)
+
+
+def test_a_kick_is_action_noise_that_is_flagged_and_made_up_for() -> None:
+    arm = SimulatedArm("cube-single-1")
+    calm, kicked = (Recorder(arm, replace(CLEAN, kick=kick)).record(12) for kick in (0.0, 1.0))
+    assert calm is not None and kicked is not None
+    assert not calm.disturbed.any() and 3 <= kicked.disturbed.sum() <= 3 * 8
+    first = int(np.argmax(kicked.disturbed))
+    same = min(len(calm.joints), first)
+    np.testing.assert_array_equal(kicked.command[:same], calm.command[:same])
+    assert np.abs(kicked.command[first : first + 5, :6] - calm.command[first : first + 5, :6]).max() > 0.005  # rad

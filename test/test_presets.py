@@ -184,6 +184,13 @@ def test_too_little_memory_names_what_is_needed_and_what_is_there(monkeypatch: p
     with pytest.raises(TooLittleMemoryError, match=expected):
         check_memory(PRESETS["tiny"], 500, CPU)
     check_memory(PRESETS["tiny"], 1, CPU)
+    with pytest.raises(TooLittleMemoryError, match=r"1 plans at a time, in each of 4 processes, needs \d+\.\d GiB on cpu"):
+        check_memory(PRESETS["tiny"], 1, CPU, processes=4)
+
+
+def test_samples_without_pictures_need_memory_too() -> None:
+    alone, both = (training_need(SMALL, 4, told=told) for told in (False, True))
+    assert both.activations > 1.2 * alone.activations and both.weights == alone.weights
 
 
 @pytest.mark.parametrize(("preset", "low", "high"), [("base", 8, 40), ("paper", 30, 200)])
@@ -218,5 +225,9 @@ def test_the_command_refuses_before_anything_is_made(tmp_path: Path, monkeypatch
     assert "preset 'paper' needs --pretrained" in output("--preset", "paper")
     assert "preset 'huge' is not one of tiny, base, paper" in output("--preset", "huge")
     assert "published weights are for architecture 'ltx'" in output("--pretrained", str(tmp_path))
+    assert f"Error: no shards in {tmp_path / 'data'}: 0 found, at least 1 needed" in output()
+    (tmp_path / "data" / "00000").mkdir()
+    (tmp_path / "data" / "00000" / "index.json").write_text('{"format": 5, "episodes')
+    assert "0 usable episodes in 1 shards, at least 1 needed" in output() and "00000: cannot be read: index.json: JSON" in output()
     monkeypatch.setattr(memory, "available", lambda device: 1000)
     assert "0.0 are free" in output()

@@ -99,7 +99,7 @@ def test_rates_are_shown_with_what_was_asked_and_published(folder: Path) -> None
     learning.store("unseen", {"light": RATE}, "light")
     text = learning_page.page(stored(folder))
     assert ("| visual-cube-double | 90.0 % | 80.0 – 95.0 % | 75 / 95 % | 70.0 % |  | 750 (3) | 90 90 90 90 90 | 39 ± 2 |") in text
-    assert "| light and shadow | 90.0 % | 80.0 – 95.0 % | 90.0 % | 70.0 % |" in text, "of the seen score, which is 100 %"
+    assert "| light and shadow | 90.0 % | 80.0 – 95.0 % | 90.0 % | 70.0 % | 750 (3) |" in text, "of the seen score, which is 100 %"
     assert "(pictures/results-tasks.png)" in text and "results-plan" not in text
 
 

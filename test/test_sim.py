@@ -13,7 +13,7 @@ from act2goal_ros.learning.simulate import Disturbances, PolicyDriver, Recorder,
 from act2goal_ros.serving.policy import Proprio  # noqa: E402
 from act2goal_ros.sim.arm import SimulatedArm  # noqa: E402
 from act2goal_ros.sim.experts.motion import ExpertLimits  # noqa: E402
-from act2goal_ros.sim.look import PLAIN, RANGE, UNSEEN, UNSEEN_HUES  # noqa: E402
+from act2goal_ros.sim.look import DISTRACTOR, PLAIN, RANGE, UNSEEN, UNSEEN_HUES, LookRange  # noqa: E402
 from act2goal_ros.sim.scene import CAMERA, CubeScene  # noqa: E402
 
 
@@ -202,6 +202,54 @@ def test_a_random_look_changes_what_the_camera_sees_and_nothing_else() -> None:
     arm.look = None
     np.testing.assert_array_equal(arm.reset("cube-double-1", seed=3), plain_goal)
     np.testing.assert_array_equal(arm.render(), plain)
+
+
+def looks_of(arm: SimulatedArm, limits: LookRange, seeds: int = 40) -> dict[str, np.ndarray]:
+    """What `seeds` looks make of the model, (seeds, …) each."""
+    arm.look, found = limits, []
+    for seed in range(seeds):
+        arm.reset("cube-single-1", seed=seed)
+        model = arm.model
+        camera = model.cam("front_pixels").id
+        found.append(
+            {
+                "place": model.cam_pos[camera].copy(),
+                "turn": model.cam_quat[camera].copy(),
+                "lamps": model.light_diffuse.copy(),
+                "shadow": model.light_castshadow[:1].copy(),
+                "floor": model.mat_rgba[model.mat("grid").id, :3].copy(),
+                "arm": np.array([model.mat_rgba[i, 3] for i in range(model.nmat) if model.mat(i).name.startswith("ur5e/")]),
+                "thing": arm.data.mocap_pos[model.body(DISTRACTOR).mocapid[0]].copy(),
+            }
+        )
+    arm.look = None
+    return {name: np.array([look[name] for look in found]) for name in found[0]}
+
+
+def test_random_looks_vary_camera_light_and_background_within_bounds() -> None:
+    arm = SimulatedArm("cube-single-1")
+    plain = {name: values[0] for name, values in looks_of(arm, PLAIN, 1).items()}
+    drawn = looks_of(arm, RANGE)
+    moved = drawn["place"] - plain["place"]
+    assert np.abs(moved).max() <= 0.02 and (np.ptp(moved, axis=0) > 0.025).all()
+    turned = np.rad2deg(2 * np.arccos(np.clip(np.abs(drawn["turn"] @ plain["turn"]), 0, 1)))
+    assert turned.max() <= 3 * np.sqrt(3) + 1e-6 and turned.max() > 2.5
+    for name, bound in (("lamps", RANGE.light + RANGE.tint), ("floor", RANGE.light + RANGE.tint)):
+        lit = plain[name] > 0
+        factor = np.log(drawn[name][:, lit] / plain[name][lit])
+        assert np.abs(factor).max() <= bound + 1e-6 and (np.ptp(factor, axis=0) > bound).all(), name
+    assert 0.2 < drawn["shadow"].mean() < 0.6
+    assert drawn["arm"].min() >= 0.0 and drawn["arm"].max() > plain["arm"].max() + 0.3, "the arm is sometimes opaque"
+    assert 0.3 < (drawn["thing"][:, 2] > 0).mean() < 0.7, "something lies about in every second look"
+
+
+@pytest.mark.parametrize(
+    ("setting", "changed"), [("camera", {"place", "turn"}), ("light", {"lamps", "shadow", "floor"}), ("distractor", {"thing"})]
+)
+def test_an_unseen_look_changes_one_thing(setting: str, changed: set[str]) -> None:
+    arm = SimulatedArm("cube-single-1")
+    plain, drawn = looks_of(arm, PLAIN, 1), looks_of(arm, UNSEEN[setting], 12)
+    assert {name for name, values in drawn.items() if (values != plain[name]).any()} == changed
 
 
 def test_hues_of_a_lone_cube_are_of_its_looks_range_and_tell_its_kind() -> None:

@@ -1,10 +1,14 @@
 """What is said of the world model's pictures: each measure on pictures whose answer is known."""
 
+import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from act2goal_ros.cli.eval_world import command
 from act2goal_ros.learning import world_measures
 from act2goal_ros.learning.dataset import Episode, write_shard
 from act2goal_ros.learning.localiser import Projection, centroid, errors
@@ -121,3 +125,20 @@ def test_true_frames_are_those_of_their_time(tmp_path: Path) -> None:
     assert [int(f.place[0]) for f in made[0].frames] == [8, 16, steps - 1]
     assert [int(f.true[0, 0, 0]) for f in made[0].frames] == [16, 32, 2 * (steps - 2)], "the last step is seen on the frame before it"
     assert world_measures.pictures(made, 2).shape == (2 * 4 * SIDE, 2 * 5 * SIDE, 3)
+
+
+def test_the_command_measures_recordings(tmp_path: Path) -> None:
+    pytest.importorskip("ogbench")
+    from act2goal_ros.learning.simulate import Recorder
+    from act2goal_ros.sim.arm import SimulatedArm
+
+    recordings, output = tmp_path / "data", tmp_path / "world.json"
+    recorder = Recorder(SimulatedArm("cube-single-1"))
+    write_shard(recordings / "00000", [episode for seed in range(400000, 400005) if (episode := recorder.record(seed)) is not None])
+    measured = CliRunner().invoke(command, [str(recordings), "--share", "0.5", "--each", "3", "--output", str(output)])
+    assert measured.exit_code == 0, measured.output
+    found = json.loads(output.read_text())
+    assert found["episodes"] >= 2 and found["one_pass"]["plans"] == 3 * found["episodes"]
+    far = list(found["one_pass"]["by_horizon"].values())[-1]
+    assert far["psnr_moved_imagined"] > far["psnr_moved_live"], "what is imagined is nearer to what came than what was there"
+    assert cv2.imread(str(tmp_path / "world-one_pass.png")).std() > 10

@@ -64,7 +64,7 @@ def command(
         description |= json.loads(about.read_text())
     try:
         differences = export(system, folder, description, levels)
-    except (ConfigError, BackendError) as error:
+    except (ConfigError, BackendError, OSError) as error:
         raise click.ClickException(str(error)) from error
     for network, difference in differences.items():
         click.echo(f"{network}: differs from torch by {difference:.1e} of its range")

@@ -128,7 +128,7 @@ def command(
         fabric = make_fabric(device, processes, precision, threads)
         plans = -(-batch // (processes * accumulate))
         memory = (str(fabric.device), precision == "bf16")
-        build = partial(_open_preset, preset, part, plans, pretrained, views, *memory, click.echo, spacing)
+        build = partial(_open_preset, preset, part, plans, pretrained, views, *memory, click.echo, spacing, processes, states is not None)
         train = _Run(data, run, build, fabric, schedules, Cadence(check_steps=check_steps), recipe, changes, part != "acting", states)
         train.parts(part, start_from, flow_steps, teacher_steps)
     except (CannotWriteError, CheckpointError, DatasetError, TrainingError) as error:

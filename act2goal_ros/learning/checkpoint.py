@@ -50,6 +50,16 @@ def write(path: Path, size: int, fill: Callable[[BinaryIO], object], keep: Path 
     if keep is not None and path.exists():
         _name_too(path, keep)
     temporary.replace(path)
+    _sync_names(path.parent)
+
+
+def _sync_names(folder: Path) -> None:
+    """A file's new name is on the disk only when its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _name_too(path: Path, keep: Path) -> None:

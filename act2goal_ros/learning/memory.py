@@ -10,9 +10,11 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
+from act2goal_ros.learning.acting import Acting
 from act2goal_ros.learning.batches import AGES, Batch
 from act2goal_ros.learning.presets import build_system
 from act2goal_ros.learning.system import System
+from act2goal_ros.learning.train import TOLD_SHARE
 from act2goal_ros.model.config import PRESETS, ModelConfig
 
 GIB = 1 << 30
@@ -43,8 +45,9 @@ class Need:
         return ", ".join(f"{field.name} {getattr(self, field.name) / GIB:.1f}" for field in fields(self))
 
 
-def training_need(config: ModelConfig, plans: int, bf16: bool = False) -> Need:
-    """Of a training with AdamW and an average of the weights, all in float32, `plans` at a time; bf16: under autocast.
+def training_need(config: ModelConfig, plans: int, bf16: bool = False, told: bool = False) -> Need:
+    """Of a training with AdamW and an average of the weights, all in float32, `plans` at a time; bf16: under autocast; told: with samples
+    without pictures beside.
 
     The networks are built and run with tensors that have a shape and no memory.
     """
@@ -53,22 +56,29 @@ def training_need(config: ModelConfig, plans: int, bf16: bool = False) -> Need:
         trained = sum(p.nbytes for name, p in system.named_parameters() if not name.startswith("autoencoder."))
         everything = sum(x.nbytes for x in (*system.parameters(), *system.buffers()))
         average = sum(x.nbytes for x in system.state_dict().values())
+        if told:
+            system.told = Acting(system).losses
         one, two = (_saved(system, count, bf16) + _recomputed(config, count, bf16) for count in (1, 2))
     activations = max(one + (plans - 1) * (two - one), average)
     return Need(weights=everything, gradients=trained, optimizer=2 * trained, average=average, activations=activations)
 
 
-def check_memory(config: ModelConfig, plans: int, device: torch.device, bf16: bool = False) -> None:
-    """Raises TooLittleMemoryError if training `plans` at a time does not fit on the device, or its weights not into this machine."""
-    need, free = training_need(config, plans, bf16), available(device)
+def check_memory(
+    config: ModelConfig, plans: int, device: torch.device, bf16: bool = False, processes: int = 1, told: bool = False
+) -> None:
+    """Raises TooLittleMemoryError if training `plans` at a time does not fit on the device, or the weights not into this machine, of all
+    `processes` that share it: on a CPU everything, beside GPUs of their own the weights."""
+    need, free = training_need(config, plans, bf16, told), available(device)
+    share = processes if device.type == "cpu" else 1
     name = next((name for name, preset in PRESETS.items() if replace(preset, views=config.views) == config), "this configuration")
-    if need.total > free:
-        least = f"; 1 plan at a time needs {training_need(config, 1, bf16).total / GIB:.1f}" if plans > 1 else ""
+    if share * need.total > free:
+        least = f"; 1 plan at a time needs {share * training_need(config, 1, bf16, told).total / GIB:.1f}" if plans > 1 else ""
+        each = f", in each of {share} processes" if share > 1 else ""
         raise TooLittleMemoryError(
-            f"to train {name}, {plans} plans at a time, needs {need.total / GIB:.1f} GiB on {device} ({need}), "
+            f"to train {name}, {plans} plans at a time{each}, needs {share * need.total / GIB:.1f} GiB on {device} ({need}), "
             f"{free / GIB:.1f} are free{least}"
         )
-    built, free = round(MARGIN * need.weights), available(torch.device("cpu"))
+    built, free = round(processes * MARGIN * need.weights), available(torch.device("cpu"))
     if built > free:
         raise TooLittleMemoryError(f"to build the networks of {name} needs {built / GIB:.1f} GiB of main memory, {free / GIB:.1f} are free")
 
@@ -98,7 +108,8 @@ def _saved(system: System, plans: int, bf16: bool) -> int:
 
     nothing: Callable[[None], Tensor] = lambda _: torch.empty(0)  # noqa: E731
     with saved_tensors_hooks(keep, nothing), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        losses = system.losses(_batch(system.config, plans))
+        batch = _batch(system.config, plans)
+        losses = system.losses(batch if system.told is None else (batch, _batch(system.config, TOLD_SHARE * plans)))
         size = sum(storage.nbytes() for address, storage in kept.items() if address not in own)
     del losses
     return size

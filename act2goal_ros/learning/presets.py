@@ -28,8 +28,11 @@ def open_preset(
     bf16: bool = False,
     say: Callable[[str], object] = print,
     spacing: str | None = None,
+    processes: int = 1,
+    told: bool = False,
 ) -> System:
-    """The networks of a preset, on the CPU, to train a part of them on `device`, so many plans at a time, if they fit there.
+    """The networks of a preset, on the CPU, to train a part of them on `device`, so many plans at a time, if they fit there; told: with
+    samples without pictures beside.
 
     Raises ConfigError, PretrainedError, TooLittleMemoryError, before memory is allocated.
     """
@@ -40,7 +43,7 @@ def open_preset(
         raise ConfigError(f"preset '{preset}' needs --pretrained, a folder with published weights: its autoencoder is not trained here")
     if config.architecture == "ltx" and part in ("autoencoder", "distilled"):
         raise ConfigError(f"part '{part}' is not for preset '{preset}'")
-    check_memory(config, plans, torch.device(device), bf16)
+    check_memory(config, plans, torch.device(device), bf16, processes, told)
     return build_system(config, pretrained, say)
 
 
