@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,15 @@ def origin() -> dict[str, str]:
     return {"hardware": hardware(), "commit": commit, "date": date.today().isoformat()}
 
 
+@cache
+def shipped() -> str:
+    """The first digits of the shipped weights' hash."""
+    return ModelBundle.load(ROOT / "models" / "act2goal-tiny").hash[:12]
+
+
 def former(entry: Mapping[str, Any]) -> bool:
     """Whether a part's figures are of other weights than those that are shipped."""
-    return entry.get("model") != ModelBundle.load(ROOT / "models" / "act2goal-tiny").hash[:12]
+    return entry.get("model") != shipped()
 
 
 def load(name: str) -> dict[str, Any]:

@@ -133,7 +133,8 @@ def stop_phases(v: float, a: float, acceleration: float, jerk: float) -> tuple[i
         peak = -(v + a * t1 / 2) / (t1 / 2 + t2 + t3 / 2)
         if abs(peak - a) > jerk * t1 * (1 + 1e-9):
             n1 += 1
-            n3 -= n3 > 1 and abs(peak) <= jerk * (t3 - GRID)  # the last phase's rounding may be all that is too long
+            if n3 > 1 and abs(peak) <= jerk * (t3 - GRID):  # the last phase, rounded up, may be all that is too long
+                n3 -= 1
         elif abs(peak) > jerk * t3 * (1 + 1e-9):
             n3 += 1
         elif abs(peak) > acceleration * (1 + 1e-9):
