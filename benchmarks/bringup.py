@@ -23,17 +23,14 @@ from graph_client import GraphClient, Reference
 from results import ROOT
 from tqdm import tqdm
 
-from act2goal_ros import paths
 from act2goal_ros.cli.eval import FIRST_SEED, TASKS
 from act2goal_ros.control.jerkpath import stop
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.learning.statistics import paired_difference, summary
-from act2goal_ros.serving.bundle import ModelBundle
 
 BRAKING_BY, STOPPED_BY, LONGEST_GAP, STILL = 0.1, 0.9, 0.06, 1e-3  # s after a kill; s; rad/s
 KILL_PERIOD = 15.0  # s; the launcher gives up on a node that ends 5 times within 60 s
 DURATION = 10.0  # s: OGBench's 200 steps of 0.05 s
-MODEL = "act2goal-tiny"
 KEYS = (
     "graph", "loop", "plan_of_another_episode", "plan_shuffled", "plan_masked", "no_plan", "graph_minus_loop", "tick_hz",
     "missed_tick_fraction", "imagination_hz", "camera_to_command_ms", "real_time_factor", "start_to_motion_s", "install_s", "memory_gb",
@@ -189,7 +186,7 @@ def main(part: str, episodes: int, variant: str, chunk_every: int, seconds: floa
     command = results.command(part if part != "plan" else variant)
     rows_folder = ROOT / "outputs" / "bringup"
     if part == "graph":
-        model = model_hash()
+        model = results.shipped()
         with served() as (process, client):
             with timed(client) as figures:
                 rows = run_episodes(client, episodes, graph_log(rows_folder, model))
@@ -201,7 +198,7 @@ def main(part: str, episodes: int, variant: str, chunk_every: int, seconds: floa
         subprocess.run([sys.executable, "-m", "act2goal_ros.cli.main", "eval", "--episodes", str(episodes), "--variant", value,
                         "--chunk-every", str(chunk_every), "--output", str(output)], check=True, cwd=ROOT)
         values = {name: json.loads(output.read_text())["summary"], **command}
-        if part == "loop" and (graph_rows := graph_log(rows_folder, model_hash())).exists():
+        if part == "loop" and (graph_rows := graph_log(rows_folder, results.shipped())).exists():
             values["graph_minus_loop"] = compare(graph_rows, output)
         results.write("bringup", KEYS, values)
     elif part == "timing":
@@ -218,11 +215,6 @@ def main(part: str, episodes: int, variant: str, chunk_every: int, seconds: floa
     elif install_log is not None:
         installed = [line for line in install_log.read_text().splitlines() if "installed in" in line]
         results.write("bringup", KEYS, {"install_s": float(installed[-1].split("installed in")[1].split("s")[0]), **command})
-
-
-def model_hash() -> str:
-    """Of the weights that are measured."""
-    return ModelBundle.load(paths.model(MODEL)).hash[:12]
 
 
 def graph_log(folder: Path, model: str) -> Path:
