@@ -12,7 +12,7 @@ from typing import Any
 import click
 import numpy as np
 import results
-from bringup import DURATION, MODEL, served
+from bringup import DURATION, served
 from graph_client import GraphClient
 from speed import spread, tick
 from tqdm import tqdm
@@ -24,6 +24,7 @@ KEYS = (
     "hot_swap_missed_ticks", "gpu",
 )  # fmt: skip
 SWAP_PERIOD = 0.5  # s
+MODEL = "act2goal-tiny"
 
 
 def work(client: GraphClient, seconds: float, what: str) -> None:
