@@ -163,6 +163,20 @@ def world(data: Path, share: float, each: int, denoising_steps: int, localiser: 
 
 
 @main.command()
+@click.argument("trained", metavar="MODEL", type=click.Path(exists=True, file_okay=False))
+@click.option("--about", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True,
+              help="JSON of how it was trained, with the keys that benchmarks/cloning/train.py writes.")
+@click.option("--env", "environment", default="cube-single", show_default=True, type=click.Choice(ENVIRONMENTS))
+@click.option("--seeds", default=3, show_default=True, help="Evaluation seeds.")
+@episodes_option
+@workers_option
+def own(trained: str, about: Path, environment: str, seeds: int, episodes: int, workers: int) -> None:
+    """Success of this project's policy beside the baselines: trained on their data, for their time. Theirs: benchmarks/cloning."""
+    found = evaluated("baseline_act2goal", trained, "--env", environment, "--episodes", episodes, "--seeds", seeds, "--workers", workers)
+    store("baselines", {"act2goal": found | {"environment": environment, "about": json.loads(about.read_text())}}, "act2goal")
+
+
+@main.command()
 @click.option("--runs", default=2000, show_default=True, help="Ticks.")
 @click.option("--core", default=0, show_default=True)
 @model_option

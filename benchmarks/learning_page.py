@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 from learning_plots import draw, plots
-from learning_text import BEST, HORIZONS, INTRO, LEVELS, LOOKS, MSTH_TITLES, PLAN_TITLES, PUBLISHED, SETTINGS, TASKS, WORLD_NOTE
+from learning_text import BASELINE_NOTE, BASELINES, BEST, HORIZONS, INTRO, LEVELS, LOOKS, MSTH_TITLES, PLAN_TITLES, PUBLISHED, SETTINGS, TASKS, WORLD_NOTE
 from results import ROOT, former, load
 
 PAGE = ROOT / "docs" / "results.md"
@@ -147,9 +147,18 @@ def speed(found: Entry) -> list[str]:
 def baselines(found: Entry) -> list[str]:
     if not found:
         return ["## Baselines", "", f"Trained on the same data: {NOT}.", ""]
-    rows = [[name, percent(e["success_rate"]), interval(e["interval"]), percent(e["at_rest_rate"]), str(e["episodes"])]
-            for name, e in found.items()]  # fmt: skip
-    return ["## Baselines", "", *table(["same data", "success", "95 %", "at rest, released", "episodes"], rows)]
+    rows = [[BASELINES.get(name, name), _budget(e), percent(e["success_rate"]), interval(e["interval"]), percent(e["at_rest_rate"]),
+             f"{e['episodes']} ({len(e['seeds'])})"] for name, e in sorted(found.items())]  # fmt: skip
+    heads = ["on one core", "recordings; training", "success", "95 %", "at rest, released", "episodes (seeds)"]
+    return ["## Baselines", "", *table(heads, rows), BASELINE_NOTE, ""]
+
+
+def _budget(entry: Entry) -> str:
+    """How a baseline was trained."""
+    about = entry["about"]
+    time = f"{about['minutes']:.0f} min, " if about["minutes"] else ""
+    steps = f", {about['steps']} steps of {about['batch']}" if "batch" in about else ""
+    return f"{about['episodes']} of {entry['environment']}; {time}{about['parameters'] / 1e6:.1f} M parameters{steps}"
 
 
 def _commands(texts: Entry, origins: Entry) -> list[str]:

@@ -66,3 +66,13 @@ INTRO = (
 )
 LEVELS = "True future and denoising need weights exported with the noise level as an input."
 BEST = "The best of ten is picked by the same episodes, which favours it."
+BASELINES = {
+    "act2goal": "act2goal, imagining the way",
+    "act": "LeRobot's ACT, the goal's picture as a second camera",
+    "gcbc": "goal-conditioned behaviour cloning, no imagination",
+}
+BASELINE_NOTE = (
+    "All three learn from the same steps and goals of the same recordings, act through the same command stream and limits, and were trained "
+    "on one core each for the time that stands there. act2goal's time is that of its parts together; it alone uses the simulator's labels of where "
+    "things are, which the recordings hold and the cloners have no use for."
+)

@@ -54,6 +54,7 @@ DAMAGED = {
         replace(usable(), joints=np.zeros((40, 7), np.float32), velocities=np.zeros((40, 7), np.float32)),
         r"joints has shape \(40, 7\), expected \(40, 6\)",
     ),
+    "no pictures": (replace(usable(), frames=np.zeros((20, 1, 1, 3), np.uint8)), "was recorded without pictures: only the part acting"),
     "pictures of another size": (
         replace(usable(), frames=np.zeros((20, 64, 64, 3), np.uint8)),
         r"frames has shape \(20, 64, 64, 3\), expected \(20, 128, 128, 3\)",

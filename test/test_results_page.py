@@ -100,6 +100,18 @@ def test_rates_are_shown_with_what_was_asked_and_published(folder: Path) -> None
     assert "(pictures/results-tasks.png)" in text and "results-plan" not in text
 
 
+def test_baselines_are_shown_with_what_they_were_given(folder: Path) -> None:
+    about = {"data": "single", "episodes": 293, "minutes": 60.0, "parameters": 2_340_000, "steps": 9000, "batch": 64}
+    one = RATE | {"environment": "cube-single", "about": about}
+    own = one | {"about": {key: about[key] for key in ("data", "episodes", "minutes", "parameters")}}
+    learning.store("baselines", {"gcbc": one, "act2goal": own}, "gcbc")
+    text = learning_page.page(stored(folder))
+    given = "293 of cube-single; 60 min, 2.3 M parameters"
+    assert f"| goal-conditioned behaviour cloning, no imagination | {given}, 9000 steps of 64 | 90.0 % | 80.0 – 95.0 % | 70.0 % | 750 (3) |" in text
+    assert f"| act2goal, imagining the way | {given} | 90.0 %" in text
+    assert learning_page.NOT not in text[text.index("## Baselines") :]
+
+
 def test_figures_of_former_weights_are_told_apart(folder: Path) -> None:
     learning.store("tasks", {"cube_double": RATE | {"model": "0123456789ab"}, "cube_single": RATE}, "cube_double")
     text = learning_page.page(stored(folder))

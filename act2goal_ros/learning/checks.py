@@ -88,6 +88,8 @@ def _wrong_shape(episode: Episode, config: ModelConfig, pictures: bool) -> str:
     steps, joints = len(episode), config.joints
     if steps < SHORTEST:
         return f"{steps} steps, at least {SHORTEST} needed"
+    if pictures and episode.frames.shape[1:] == (1, 1, 3):
+        return "was recorded without pictures: only the part acting and --states take it (data check --no-pictures)"
     picture = episode.frames.shape[1:3] if not pictures and episode.frames.ndim == 4 else config.picture_shape
     expected = {
         "frames": (-(-steps // 2), *picture, 3),
