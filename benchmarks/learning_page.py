@@ -4,7 +4,21 @@ import sys
 from typing import Any
 
 from learning_plots import draw, plots
-from learning_text import BASELINE_NOTE, BASELINES, BEST, HORIZONS, INTRO, LEVELS, LOOKS, MSTH_TITLES, PLAN_TITLES, PUBLISHED, SETTINGS, TASKS, WORLD_NOTE
+from learning_text import (
+    BASELINE_NOTE,
+    BASELINES,
+    BEST,
+    HORIZONS,
+    INTRO,
+    LEVELS,
+    LOOKS,
+    MSTH_TITLES,
+    PLAN_TITLES,
+    PUBLISHED,
+    SETTINGS,
+    TASKS,
+    WORLD_NOTE,
+)  # fmt: skip
 from results import ROOT, former, load
 
 PAGE = ROOT / "docs" / "results.md"

@@ -72,7 +72,7 @@ BASELINES = {
     "gcbc": "goal-conditioned behaviour cloning, no imagination",
 }
 BASELINE_NOTE = (
-    "All three learn from the same steps and goals of the same recordings, act through the same command stream and limits, and were trained "
-    "on one core each for the time that stands there. act2goal's time is that of its parts together; it alone uses the simulator's labels of where "
-    "things are, which the recordings hold and the cloners have no use for."
+    "All three learn from the same steps and goals of the same recordings, act through the same command stream and limits, and were "
+    "trained on one core each for the time that stands there. act2goal's time is that of its parts together; it alone uses the "
+    "simulator's labels of where things are, which the recordings hold and the cloners have no use for."
 )
