@@ -21,14 +21,12 @@ class Episode:
 
     def run(self, until_success: bool) -> tuple[float | None, bool | None]:
         """When it succeeded, s, and whether it ended so, at rest and released; None: it did not, and is not known."""
-        arm, success = self._arm, None
+        arm = self._arm
         while arm.time < arm.episode_limit - 1e-9:
             self._tick(arm.time)
-            if success is None and arm.success():
-                success = arm.time
-                if until_success:
-                    return success, None
-        return success, None if until_success else arm.at_rest_and_released()
+            if until_success and arm.succeeded_at is not None:
+                break
+        return arm.succeeded_at, None if until_success else arm.at_rest_and_released()
 
     def _tick(self, now: float) -> None:
         while self._waiting and now >= self._waiting[0][0] - 1e-9:

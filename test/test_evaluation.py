@@ -17,7 +17,7 @@ from act2goal_ros.cli.eval import command
 from act2goal_ros.cli.export import command as export
 from act2goal_ros.learning.evaluate import EpisodeResult, Loop, LoopSettings, Seen
 from act2goal_ros.learning.films import SHEET, contact_sheet, film, wanted
-from act2goal_ros.learning.plans import VARIANTS
+from act2goal_ros.learning.plans import VARIANTS, make_planner
 from act2goal_ros.learning.statistics import summary, wilson
 from act2goal_ros.model.msth import SPACINGS
 from act2goal_ros.serving.bundle import ModelBundle
@@ -149,6 +149,24 @@ def test_every_variant_of_the_plan_runs_and_is_another(with_levels: Path) -> Non
     for name, way in found.items():
         assert way.shape == found["normal"].shape
         assert (np.abs(way - found["normal"]).max() > 1e-4) == (name not in ("normal", "again", trained)), name
+
+
+def test_what_is_withheld_of_a_plan(loop: Loop) -> None:
+    arm = loop.arm
+    goal = loop.imagination.encode(arm.reset("cube-single-2", 3))
+    live = loop.imagination.encode(arm.render())
+    made = {v: make_planner(v, loop.imagination, None, 1) for v in ("normal", "imagined_places", "features_alone", "places_alone")}
+    found = {variant: planner.plan(live, goal, 5).features for variant, planner in made.items()}
+    whole, kinds = found["normal"], 3 * loop.bundle.config.keypoints
+    for name in ("imagined_places", "features_alone"):
+        np.testing.assert_allclose(found[name][:-1], whole[:-1], atol=1e-6)
+    np.testing.assert_allclose(found["places_alone"][-1], whole[-1], atol=1e-6)
+    assert not found["features_alone"][-1].any() and not found["places_alone"][:-1].any()
+    assert np.abs(whole[-1].reshape(len(whole[-1]), -1)[:, :kinds]).max() > 0.1 and np.abs(whole[:-1]).max() > 0.1
+    assert 1e-3 < np.abs(found["imagined_places"][-1] - whole[-1]).max(), "they were finer by what the live encoder saw"
+    elsewhere = np.concatenate([goal[:-1], 0.5 * goal[-1:]])
+    np.testing.assert_array_equal(made["imagined_places"].plan(live, elsewhere, 5).features, found["imagined_places"])
+    assert np.abs(made["normal"].plan(live, elsewhere, 5).features - whole).max() > 1e-3
 
 
 def test_replanning_less_often_and_other_joins_are_other_ways(loop: Loop) -> None:

@@ -33,7 +33,7 @@ def ogbench_s_own(environment: str):
     return seeded(environment.removeprefix("cube-"), ob_type="pixels", width=64, height=64, visualize_info=False)
 
 
-@pytest.mark.parametrize("task", ["cube-double-4", "scene-4"])
+@pytest.mark.parametrize("task", ["cube-single-2", "cube-double-4", "cube-triple-3", "scene-4"])
 def test_a_reset_is_ogbench_s_own(task):
     environment, _, number = task.rpartition("-")
     reference = ogbench_s_own(environment)
@@ -51,7 +51,7 @@ def test_a_reset_is_ogbench_s_own(task):
 def test_episodes_last_as_long_as_ogbench_s(arm, environment, seconds):
     arm.reset(official_tasks(environment)[0], 0)
     assert arm.environment == environment
-    assert arm.episode_limit == seconds
+    assert arm.episode_limit == seconds and arm.time == 0.0
 
 
 @pytest.mark.parametrize("task", ["cube-double-random", "cube-triple-random", "scene-random", "scene-5"])
@@ -93,6 +93,24 @@ def test_success_takes_everything(arm):
     assert arm.success()
     arm.data.joint("object_joint_2").qpos[2] -= 0.05
     assert arm.scene.successes() == [True, True, False] and not arm.success()
+
+
+def test_success_is_looked_for_after_each_of_ogbench_s_control_steps(arm):
+    arm.reset("cube-single-2", 1)
+    hold, before = arm.joint_positions, arm.snapshot()
+    away = arm.data.joint("object_joint_0").qpos.copy()
+    for step in range(1, 76):
+        if step == 30:
+            arm.place_cube_at_target(np.zeros(2))
+        elif step == 40:  # before the control step ends
+            arm.data.joint("object_joint_0").qpos[:] = away
+        elif step == 60:
+            arm.place_cube_at_target(np.zeros(2))
+        arm.step(hold, 0.0)
+        assert (arm.succeeded_at is None) == (step < 75)
+    assert arm.succeeded_at == pytest.approx(0.15)
+    arm.restore(before)
+    assert arm.succeeded_at is None, "what was tried out does not count"
 
 
 def test_a_pressed_button_changes_once_and_unlocks(arm):

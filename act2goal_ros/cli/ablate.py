@@ -34,8 +34,8 @@ def command(
     episodes: int, until_success: bool, seeds: int, workers: int, output: Path | None,
     rows_file: Path | None,
 ) -> None:  # fmt: skip
-    """Run an ablation: plan (right, another episode's, shuffled, permuted times, goal frame, masked, none, true future, denoised),
-    replan (a chunk every 1 to 16 frames, with and without prefix conditioning), or msth (spacings of the imagined frames).
+    """Run an ablation: plan (right, another episode's, shuffled, permuted times, goal frame, parts withheld, masked, none, true future,
+    denoised), replan (a chunk every 1 to 16 frames, with and without prefix conditioning), or msth (spacings of the imagined frames).
 
     Every variant runs the same resets. Intervals: Wilson's for rates, a paired bootstrap for differences (95 %).
     """

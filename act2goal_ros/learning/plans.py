@@ -83,6 +83,34 @@ class GoalFrame(Planner):
         return last
 
 
+class ImaginedPlaces(Planner):
+    """Where things are in the imagined frames is read from the world model's features alone: what the live encoder saw in the live and
+    in the goal's picture is withheld, so that the goal reaches the policy through imagination only."""
+
+    def plan(self, live: np.ndarray, goal: np.ndarray, seed: int) -> Imagined:
+        return super().plan(_unlocated(live), _unlocated(goal), seed)
+
+
+class FeaturesAlone(Planner):
+    """The policy is not told where things are in the imagined frames: what the world model makes of them is all there is."""
+
+    def plan(self, live: np.ndarray, goal: np.ndarray, seed: int) -> Imagined:
+        plan = super().plan(live, goal, seed)
+        return _with_features(plan, np.concatenate([plan.features[:-1], np.zeros_like(plan.features[-1:])]))
+
+
+class PlacesAlone(Planner):
+    """The policy is told where things are in each imagined frame, and nothing else of it.
+
+    These places are those of the live and of the goal's picture, as the live encoder saw them; the world model's features decide
+    between the two, frame by frame, and tell where in between a thing is.
+    """
+
+    def plan(self, live: np.ndarray, goal: np.ndarray, seed: int) -> Imagined:
+        plan = super().plan(live, goal, seed)
+        return _with_features(plan, np.concatenate([np.zeros_like(plan.features[:-1]), plan.features[-1:]]))
+
+
 class Denoised(Planner):
     """Features of the last of N passes that denoise the imagined frames; N = 1 is the plan as it is."""
 
@@ -135,6 +163,9 @@ PLANNERS: dict[str, Callable[[Imagination], Planner]] = {
     "permuted_times": PermutedTimes,
     "masked": Masked,
     "goal_frame": GoalFrame,
+    "imagined_places": ImaginedPlaces,
+    "features_alone": FeaturesAlone,
+    "places_alone": PlacesAlone,
     "none": Planner,
 }
 LEVELED = ("denoised", "truth")  # these need networks with the noise level as an input (learning/levels.py)
@@ -150,6 +181,11 @@ def make_planner(variant: str, imagination: Imagination, denoiser: Denoiser | No
     if denoiser is None:
         raise ValueError(f"variant '{variant}' needs networks with the noise level as an input: `act2goal export --levels`")
     return Denoised(imagination, denoiser, steps) if variant == "denoised" else Truth(imagination, denoiser)
+
+
+def _unlocated(latent: np.ndarray) -> np.ndarray:
+    """A latent (C, h, w) whose last plane, where things are, says that nothing is there."""
+    return np.concatenate([latent[:-1], np.zeros_like(latent[-1:])])
 
 
 def _with_features(plan: Imagined, features: np.ndarray) -> Imagined:

@@ -35,6 +35,7 @@ class Snapshot:
     state: np.ndarray
     memory: dict[str, Any]
     steps: int
+    succeeded_at: float | None
 
 
 class SimulatedArm:
@@ -68,6 +69,7 @@ class SimulatedArm:
         self._scenes: dict[str, LightScene] = {}
         self._renderers: dict[str, mujoco.Renderer] = {}
         self._steps = 0
+        self.succeeded_at: float | None = None  # s: the first of OGBench's control steps after which its criterion held
         self._goal_places: dict[str, tuple[float, float]] = {}
         self._goal_pinch = np.zeros(3)
         self._scene = self._scene_for(self.environment)
@@ -116,7 +118,8 @@ class SimulatedArm:
         self._scene = self._scene_for(self.environment)
         self._scene.reset(seed=seed, options=reset_options(self.task, seed))
         self._scene.set_look(None if seed is None else (seed, zlib.crc32(self.task.encode())), self.look)
-        self._steps = 0
+        self._steps, self.succeeded_at = 0, None
+        self.data.time = 0.0  # OGBench's two random actions before the goal picture are no part of the episode
         return self._goal_picture()
 
     def _goal_picture(self) -> np.ndarray:
@@ -161,18 +164,20 @@ class SimulatedArm:
         self._steps += 1
         if self._steps % CONTROL_EVERY == 0:
             self._scene.after_control_step()
+            if self.succeeded_at is None and self.success():
+                self.succeeded_at = self.time
 
     def snapshot(self) -> Snapshot:
         """The present state of the present episode."""
         kind = mujoco.mjtState.mjSTATE_INTEGRATION
         state = np.empty(mujoco.mj_stateSize(self.model, kind))
         mujoco.mj_getState(self.model, self.data, state, kind)
-        return Snapshot(state, self._scene.memory(), self._steps)
+        return Snapshot(state, self._scene.memory(), self._steps, self.succeeded_at)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Back to a state of this episode: from there on all goes as it did."""
         kind = mujoco.mjtState.mjSTATE_INTEGRATION
-        self._steps = snapshot.steps
+        self._steps, self.succeeded_at = snapshot.steps, snapshot.succeeded_at
         mujoco.mj_setState(self.model, self.data, snapshot.state, kind)
         self._scene.remember(snapshot.memory)
         mujoco.mj_forward(self.model, self.data)
