@@ -26,7 +26,7 @@ from act2goal_ros.cli.train import command  # noqa: E402
 from act2goal_ros.learning import recipe, released  # noqa: E402
 from act2goal_ros.learning.batches import Episodes, Sampler  # noqa: E402
 from act2goal_ros.learning.checkpoint import CannotWriteError, CheckpointError, load, load_newest, previous, save, write  # noqa: E402
-from act2goal_ros.learning.dataset import DatasetError, write_shard  # noqa: E402
+from act2goal_ros.learning.dataset import DatasetError, read_shard, write_shard  # noqa: E402
 from act2goal_ros.learning.fit import EASING  # noqa: E402
 from act2goal_ros.learning.presets import build_system  # noqa: E402
 from act2goal_ros.learning.report import Report  # noqa: E402
@@ -520,6 +520,35 @@ def test_the_command_trains_and_names_what_is_wrong(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(config.PRESETS, "tiny", replace(TINY, expert_width=32))
     result = call("--steps", "4", "--part", "stage1")
     assert result.exit_code == 1 and "stage1.pt is of another configuration: expert_width 16 there, 32 here" in result.output
+
+
+def test_the_paper_s_recipe_takes_nothing_from_a_simulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it trains is to the bit what recordings without labels give; the shipped recipe uses them."""
+    from act2goal_ros.learning import camera, train
+    from act2goal_ros.model import config
+
+    monkeypatch.setitem(config.PRESETS, "tiny", TINY)
+    monkeypatch.setattr(train, "HELD_OUT_BATCHES", 1)
+    monkeypatch.setattr(train, "HELD_OUT_PLANS", 2)
+    monkeypatch.setattr(camera, "FEWEST_PICTURES", 8)
+    small_episodes(tmp_path / "labelled", count=6)
+    places = np.random.default_rng(0).random((1000, TINY.keypoints, 3), np.float32)
+    places[..., 2] = 1.0  # all of them are to be seen
+    made = [replace(e, keypoints=places[: len(e.frames)]) for e in read_shard(tmp_path / "labelled" / "00000")]
+    write_shard(tmp_path / "told" / "00000", made)
+    write_shard(tmp_path / "untold" / "00000", [e.without_labels() for e in made])
+    found = {}
+    for name, recipe_name in (("told", "paper"), ("untold", "paper"), ("told", "shipped")):
+        run = tmp_path / f"{name}-{recipe_name}"
+        arguments = [str(tmp_path / name), str(run), "--device", "cpu", "--batch", "2", "--steps", "1", "--recipe", recipe_name]
+        result = CliRunner().invoke(command, arguments)
+        assert result.exit_code == 0, result.output
+        assert (run / "looking.pt").exists() == (recipe_name == "shipped")
+        found[name, recipe_name] = load(run / "stage2.pt")["model"]
+    first, others = found["untold", "paper"], (found["told", "paper"], found["told", "shipped"])
+    same = [all(torch.equal(first[key], other[key]) for key in first) for other in others]
+    assert same == [True, False]
+    assert not first["expert.projection"].any() and others[1]["expert.projection"].any(), "nor is the camera fitted to its labels"
 
 
 def test_the_command_starts_several_processes(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def command(
         plans = -(-batch // (processes * accumulate))
         memory = (str(fabric.device), precision == "bf16")
         build = partial(_open_preset, preset, part, plans, pretrained, views, *memory, click.echo, spacing, processes, states is not None)
-        train = _Run(data, run, build, fabric, schedules, Cadence(check_steps=check_steps), recipe, changes, part != "acting", states)
+        train = _Run(data, run, build, fabric, schedules, Cadence(check_steps=check_steps), recipe, changes, part, states)
         train.parts(part, start_from, flow_steps, teacher_steps)
     except (CannotWriteError, CheckpointError, DatasetError, TrainingError) as error:
         raise click.ClickException(str(error)) from error
@@ -159,7 +159,7 @@ class _Run:
         cadence: "Cadence",
         recipe: str,
         changes: dict[str, float],
-        pictures: bool,
+        part: str,
         states: Path | None,
     ) -> None:
         from act2goal_ros.learning.batches import Episodes
@@ -173,7 +173,8 @@ class _Run:
         seeded(schedules["stage1"].seed, 0, 0)
         self.system = build()  # says so if it does not fit into memory
         self.config = self.system.config
-        self.episodes = Episodes(data, config=self.config, pictures=pictures)
+        labels = recipe != "paper" or part in ("acting", "looking")  # these learn from labels alone
+        self.episodes = Episodes(data, config=self.config, pictures=part != "acting", labels=labels)
         self.states = Episodes(states, config=self.config, pictures=False) if states is not None else None
         if self.states is not None:
             _expect_labels(self.states)

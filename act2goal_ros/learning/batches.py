@@ -58,11 +58,15 @@ class Batch:
 
 class Episodes:
     """All usable episodes of a data set, with the latents of their frames once they are known; `skipped` are the others. Without
-    `pictures` these may be of any size."""
+    `pictures` these may be of any size; without `labels` a simulator's are not looked at."""
 
-    def __init__(self, folder: Path, limit: int | None = None, config: ModelConfig = PRESETS["tiny"], pictures: bool = True) -> None:
+    def __init__(
+        self, folder: Path, limit: int | None = None, config: ModelConfig = PRESETS["tiny"], pictures: bool = True, labels: bool = True
+    ) -> None:
         loaded = load_episodes(folder, config, limit, pictures)
         self.shards, self.by_shard, self.skipped = loaded.shards, loaded.by_shard, loaded.skipped
+        if not labels:
+            self.by_shard = [[episode.without_labels() for episode in shard] for shard in self.by_shard]
         self.all: list[Episode] = [episode for shard in self.by_shard for episode in shard]
         self.arrivals = [arrival(episode) for episode in self.all]
         self.latents: list[np.ndarray] = []

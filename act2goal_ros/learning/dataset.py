@@ -4,7 +4,7 @@ import errno
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,11 @@ class Episode:
     def labelled(self) -> bool:
         """Whether it has labels of a simulator."""
         return bool(np.isfinite(self.cube).any())
+
+    def without_labels(self) -> "Episode":
+        """As a recording without a simulator has it."""
+        unknown = np.full((len(self), 3), np.nan, np.float32)
+        return replace(self, cube=unknown, target=unknown, keypoints=None)
 
     @property
     def stride(self) -> int:
