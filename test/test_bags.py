@@ -119,9 +119,18 @@ def backwards(seconds: float, kind: str, made: Any) -> Any:
     return made
 
 
+def strangers(made: Any) -> Any:
+    made.name = ["a_joint", *made.name[1:]]
+    return made
+
+
 HARMED = {
     "no pictures": ({"without": ("compressed",)}, r"no pictures on image_raw or image_raw/compressed .*topics with messages: /gripper"),
     "no joint states": ({"without": ("joints",)}, "no messages on joint_states; topics with messages: "),
+    "another arm's joints": (
+        {"harm": lambda t, kind, made: strangers(made) if kind == "joints" else made},
+        rf"joint_states: none with all joints of {ROBOT.name}: ",
+    ),
     "joint states stop for a while": (
         {"harm": lambda t, kind, made: None if kind == "joints" and 1.0 < t < 1.5 else made},
         r"joint states: none for 0\.50 s at 1\.00 s, at most 0\.25 s",

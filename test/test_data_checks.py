@@ -238,27 +238,35 @@ def sparse_shards(folder: Path, shards: int, episodes: int, steps: int) -> None:
         (path / "index.json").write_text(json.dumps({"format": 2, "steps": [steps] * episodes, "frames": [steps // 2] * episodes}))
 
 
-def test_ten_thousand_episodes_open_without_reading_frames(tmp_path: Path) -> None:
-    """17 GB of frames in 200 shards, with the usual 1024 open files: memory and what is read stay those of the joints."""
+def test_ten_thousand_episodes_are_learnt_from_without_reading_all_frames(tmp_path: Path) -> None:
+    """17 GB of frames in 200 shards, with the usual 1024 open files: memory and what is read stay those of the joints, and of the
+    pictures of the batches that are drawn."""
     sparse_shards(tmp_path, shards=200, episodes=50, steps=72)
     code = f"""
 import resource
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-from act2goal_ros.learning.checks import load_episodes
+import numpy as np
+from act2goal_ros.learning.batches import Episodes, Sampler
 from act2goal_ros.model.config import PRESETS
 def resident(kind):
     return int(next(l for l in open("/proc/self/status") if l.startswith(kind)).split()[1]) * 1024
 before = resident("RssFile")
-loaded = load_episodes(Path({str(tmp_path)!r}), PRESETS["tiny"])
-print(sum(map(len, loaded.by_shard)), len(loaded.skipped), resident("RssFile") - before)
+found = Episodes(Path({str(tmp_path)!r}), config=PRESETS["tiny"])
+opened = resident("RssFile") - before
+found.latents = [np.broadcast_to(np.float16(0), (36, 16, 8, 8))] * len(found.all)
+sampler = Sampler(found, list(range(len(found.all))), PRESETS["tiny"], 0)
+before = resident("RssFile")
+pictures = sum(sampler.batch(8).shown.nbytes + sampler.batch(8).pictures.nbytes for _ in range(8))
+print(len(found.all), len(found.skipped), opened, resident("RssFile") - before, pictures)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    count, skipped, mapped = map(int, done.stdout.split())
+    count, skipped, mapped, drawn, pictures = map(int, done.stdout.split())
     assert (count, skipped) == (10_000, 0)
     small = sum(path.stat().st_size for path in tmp_path.glob("*/*.npy") if path.name != "frames.npy")
     assert sum(path.stat().st_size for path in tmp_path.glob("*/frames.npy")) > 15e9
     assert mapped < 1.5 * small
+    assert drawn < pictures + small < 1e9, "bytes of the pictures as float32; they are read as uint8"
 
 
 def test_more_files_than_the_system_allows_is_an_error_with_numbers(tmp_path: Path) -> None:

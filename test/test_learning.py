@@ -22,7 +22,7 @@ from act2goal_ros.learning.distill import Student  # noqa: E402
 from act2goal_ros.learning.system import System, load  # noqa: E402
 from act2goal_ros.model.config import ConfigError, ModelConfig  # noqa: E402
 from act2goal_ros.model.kinematics import ForwardKinematics  # noqa: E402
-from act2goal_ros.model.msth import frame_offsets, select  # noqa: E402
+from act2goal_ros.model.msth import SPACINGS, frame_offsets, select  # noqa: E402
 from act2goal_ros.serving import reference  # noqa: E402
 from act2goal_ros.serving.backends import make_runner  # noqa: E402
 from act2goal_ros.serving.bundle import ModelBundle, ModelError  # noqa: E402
@@ -99,14 +99,16 @@ def test_disturbed_commands_are_not_learnt(episodes: Episodes) -> None:
             assert (weight == 0) == (tuple(action.numpy()) in disturbed)
 
 
-def milestone_sampler(tmp_path: Path, milestones: tuple[int, ...], **changes: np.ndarray) -> Sampler:
+def milestone_sampler(
+    tmp_path: Path, milestones: tuple[int, ...], config: ModelConfig = SMALL, **changes: np.ndarray
+) -> Sampler:
     made = replace(large_frames(episode(120, 1)), milestones=milestones)
     plain = {"disturbed": np.zeros(120, bool), "target": np.arange(360, dtype=np.float32).reshape(120, 3)}
     made = replace(made, **{**plain, **changes})
     write_shard(tmp_path / f"{len(milestones):05d}", [made])
     found = Episodes(tmp_path)
     found.latents = [np.broadcast_to(np.arange(60, dtype=np.float32)[:, None, None, None], (60, 8, 8, 8))]  # a latent tells its frame
-    return Sampler(found, [0], SMALL, 0)
+    return Sampler(found, [0], config, 0)
 
 
 def test_what_is_done_on_the_way_is_a_goal_too(tmp_path: Path) -> None:
@@ -121,10 +123,13 @@ def test_what_is_done_on_the_way_is_a_goal_too(tmp_path: Path) -> None:
     assert set(goal[goal < 102]) == {40, 70} and (goal >= 102).sum() > (goal < 102).sum(), "the end is one more often"
 
 
-def test_plans_their_ages_and_what_is_seen_of_them_are_msth_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("spacing", SPACINGS)
+def test_plans_their_ages_and_what_is_seen_of_them_are_msth_s(spacing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for share in ("FRAME_DROPOUT", "END_DROPOUT", "PLAN_DROPOUT"):
         monkeypatch.setattr(batches, share, 0.0)
-    batch, c, views = milestone_sampler(tmp_path, ()).batch(100), SMALL, len(AGES)
+    c, views = replace(SMALL, spacing=spacing), len(AGES)
+    sampler = milestone_sampler(tmp_path, (), c)
+    batch, commands = sampler.batch(100), sampler._episodes.all[0].command
     start, goal = 2 * batch.current[:, 0, 0, 0].numpy(), 2 * batch.goal[:, 0, 0, 0].numpy()
     offsets, seen_ages = batch.offsets.numpy(), set()
     for plan in range(100):
@@ -137,6 +142,10 @@ def test_plans_their_ages_and_what_is_seen_of_them_are_msth_s(tmp_path: Path, mo
             age = expected[0] - float(batch.frame_times[row, 0])
             assert 0 <= age <= oldest and batch.live[row, 0, 0, 0] == (start[plan] + age) // 2
             np.testing.assert_array_equal(batch.frame_times[row], expected - age)
+            rows = np.concatenate([np.arange(1, c.chunk_steps + 1), (expected - age)[c.dense_frames :]])
+            np.testing.assert_array_equal(batch.row_times[row], rows)
+            when = np.clip(start[plan] + age + rows, 0, 119).astype(int)  # proximal, then distal actions
+            np.testing.assert_array_equal(batch.actions[row], commands[when])
             seen = select(expected, c.dense_frames, age, c.chunk_steps, c.distal_frames)
             np.testing.assert_array_equal(batch.frame_mask[row].numpy() > 0, seen.mask(c.frames))
             seen_ages.add(age)

@@ -29,9 +29,10 @@ from act2goal_ros.learning.checkpoint import CannotWriteError, CheckpointError, 
 from act2goal_ros.learning.dataset import DatasetError, read_shard, write_shard  # noqa: E402
 from act2goal_ros.learning.fit import EASING  # noqa: E402
 from act2goal_ros.learning.presets import build_system  # noqa: E402
-from act2goal_ros.learning.report import Report  # noqa: E402
+from act2goal_ros.learning.report import Events, Report  # noqa: E402
 from act2goal_ros.learning.schedule import Average, Schedule, TrainingError, seeded  # noqa: E402
 from act2goal_ros.learning.system import System  # noqa: E402
+from act2goal_ros.learning.train import encode_all  # noqa: E402
 from act2goal_ros.model.config import ModelConfig  # noqa: E402
 from act2goal_ros.model.kinematics import ForwardKinematics  # noqa: E402
 from act2goal_ros.serving.bundle import WEIGHTS, ModelBundle, ModelError  # noqa: E402
@@ -406,6 +407,37 @@ def test_a_disk_that_is_full_at_the_end(episodes: Episodes, whole: Path, tmp_pat
     assert load(tmp_path / "stage1.pt")["steps"] == 6
     small_training(tmp_path, episodes, steps=8)
     assert load(tmp_path / "stage1.pt")["steps"] == 8 and len(curve(tmp_path)) == 9
+
+
+def test_a_disk_that_fills_with_latents(tmp_path: Path) -> None:
+    """Named with what they need; there is no half file, and the same call goes on once there is room."""
+    episodes, system = small_episodes(tmp_path / "data"), build_system(TINY)
+    path = tmp_path / "data" / "00000" / "latents-key.npy"
+    full_disk(path)
+    needed = sum(len(e.frames) for e in episodes.all) * TINY.latent_channels * TINY.latent_size**2 * 2
+    with pytest.raises(CannotWriteError, match=rf"latents-key\.npy could not be written: .*No space left on device; it needs about {needed} "):
+        encode_all(episodes, system.autoencoder, TINY, "key")
+    assert not path.exists()
+    episodes.latents.clear()
+    encode_all(episodes, system.autoencoder, TINY, "key")
+    assert path.exists() and [len(latents) for latents in episodes.latents] == [len(e.frames) for e in episodes.all]
+
+
+def test_what_tensorboard_does_not_get_ends_no_training(
+    episodes: Episodes, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A write that fails: the next one goes into another file."""
+    usual, calls = Events.write, iter(range(10**6))
+
+    def write_or_not(self: Events, step: int, *others: Any) -> None:
+        if next(calls) == 2:
+            raise OSError(28, "No space left on device")
+        usual(self, step, *others)
+
+    monkeypatch.setattr(Events, "write", write_or_not)
+    small_training(tmp_path, episodes)
+    assert "the training goes on, but what it told was not written: [Errno 28] No space left" in capsys.readouterr().err
+    assert len(list((tmp_path / "tensorboard" / "stage1").iterdir())) == 2 and curve(tmp_path) == curve(whole)
 
 
 def test_rows_that_could_not_be_written_come_later(
