@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,52 @@ def test_a_training_goes_on_from_the_checkpoint_before(
     assert_same(load(path), load(whole / "stage1.pt"))
 
 
+def told_episodes(folder: Path) -> None:
+    """Small episodes with labels of all key points."""
+    small_episodes(folder / "plain", count=6)
+    places = np.random.default_rng(0).random((1000, TINY.keypoints, 3), np.float32)
+    places[..., 2] = 1.0  # all of them are to be seen
+    made = [replace(e, keypoints=places[: len(e.frames)]) for e in read_shard(folder / "plain" / "00000")]
+    write_shard(folder / "told" / "00000", made)
+    write_shard(folder / "untold" / "00000", [e.without_labels() for e in made])
+
+
+@pytest.mark.parametrize("part", ["acting", "autoencoder", "looking", "world", "stage1"])
+def test_every_part_goes_on_where_it_was_cut(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its second of four steps; its files are to the bit those of a run that was not cut. Stage 1 with states beside."""
+    from act2goal_ros.learning import fit, train
+    from act2goal_ros.model import config
+
+    monkeypatch.setitem(config.PRESETS, "tiny", TINY)
+    monkeypatch.setattr(train, "HELD_OUT_BATCHES", 1)
+    monkeypatch.setattr(train, "HELD_OUT_PLANS", 2)
+    monkeypatch.setattr(train, "NORMALISED_AFTER", (1, 3))
+    monkeypatch.setattr(fit, "Cadence", partial(fit.Cadence, log_steps=1, checkpoint_s=0.0))
+    told_episodes(tmp_path)
+    usual, data = fit.Trainer._step, str(tmp_path / "told")
+
+    def step(self: fit.Trainer, elapsed: float) -> None:
+        if self._job.name.startswith(part) and self._steps == 2:
+            raise KeyboardInterrupt
+        usual(self, elapsed)
+
+    def call(run: Path) -> int:
+        arguments = [data, str(run), "--device", "cpu", "--batch", "2", "--steps", "4", "--part", part]
+        return CliRunner().invoke(command, [*arguments, *["--states", data] * (part == "stage1")]).exit_code
+
+    assert call(tmp_path / "whole") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(fit.Trainer, "_step", step)
+        assert call(tmp_path / "cut") != 0
+    assert not (tmp_path / "cut" / f"{part}.pt").exists() or load(tmp_path / "cut" / f"{part}.pt")["steps"] == 2
+    assert call(tmp_path / "cut") == 0
+    whole, again = ({path.name: path for path in (tmp_path / run).glob("*.pt")} for run in ("whole", "cut"))
+    assert f"{part}.pt" in whole and whole.keys() == again.keys()
+    for name in whole:
+        if "previous" not in name:
+            assert_same(load(again[name]), load(whole[name]), name)
+
+
 def test_a_checkpoint_of_another_configuration(episodes: Episodes, whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     state = load(whole / "stage1.pt")
@@ -415,7 +462,8 @@ def test_a_disk_that_fills_with_latents(tmp_path: Path) -> None:
     path = tmp_path / "data" / "00000" / "latents-key.npy"
     full_disk(path)
     needed = sum(len(e.frames) for e in episodes.all) * TINY.latent_channels * TINY.latent_size**2 * 2
-    with pytest.raises(CannotWriteError, match=rf"latents-key\.npy could not be written: .*No space left on device; it needs about {needed} "):
+    reason = rf"latents-key\.npy could not be written: .*No space left on device; it needs about {needed} "
+    with pytest.raises(CannotWriteError, match=reason):
         encode_all(episodes, system.autoencoder, TINY, "key")
     assert not path.exists()
     episodes.latents.clear()
@@ -563,12 +611,7 @@ def test_the_paper_s_recipe_takes_nothing_from_a_simulator(tmp_path: Path, monke
     monkeypatch.setattr(train, "HELD_OUT_BATCHES", 1)
     monkeypatch.setattr(train, "HELD_OUT_PLANS", 2)
     monkeypatch.setattr(camera, "FEWEST_PICTURES", 8)
-    small_episodes(tmp_path / "labelled", count=6)
-    places = np.random.default_rng(0).random((1000, TINY.keypoints, 3), np.float32)
-    places[..., 2] = 1.0  # all of them are to be seen
-    made = [replace(e, keypoints=places[: len(e.frames)]) for e in read_shard(tmp_path / "labelled" / "00000")]
-    write_shard(tmp_path / "told" / "00000", made)
-    write_shard(tmp_path / "untold" / "00000", [e.without_labels() for e in made])
+    told_episodes(tmp_path)
     found = {}
     for name, recipe_name in (("told", "paper"), ("untold", "paper"), ("told", "shipped")):
         run = tmp_path / f"{name}-{recipe_name}"
