@@ -13,9 +13,12 @@ from typing import Any
 
 import click
 import results
+import torch
 from results import ROOT
 
+from act2goal_ros import paths
 from act2goal_ros.cli.eval import UNTIL_SUCCESS
+from act2goal_ros.learning import released
 from act2goal_ros.learning.ablations import HORIZONS, REPLAN_EVERY
 from act2goal_ros.sim.look import UNSEEN
 from act2goal_ros.sim.tasks import ENVIRONMENTS
@@ -126,7 +129,14 @@ def ablation(
     found = json.loads(output.read_text())
     values, every = ablation_values(name, found)
     about = {"environments": list(where), "models": {variant: digest[:12] for variant, digest in found["models"].items()}}
+    about |= {"model": results.shipped() if has_shipped_weights(model) else next(iter(about["models"].values()))}
     store(name, values | {"about": about | {"trained": [pair.partition("=")[0] for pair in trained]}}, every=every)
+
+
+def has_shipped_weights(model: str) -> bool:
+    """Whether a model's weights are the shipped ones, whatever networks were exported of them."""
+    shipped, own = (released.load(paths.model(name))["average"] for name in ("act2goal-tiny", model))
+    return own.keys() == shipped.keys() and all(torch.equal(own[name], value) for name, value in shipped.items())
 
 
 def ablation_values(name: str, found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

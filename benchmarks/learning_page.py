@@ -96,7 +96,8 @@ def variants(title: str, found: Entry, titles: dict[str, str], note: str) -> lis
         rows.append([text, *rates, points(entry["less_than_first"]) if entry and "less_than_first" in entry else ""])
     about = found.get("about") or {}
     where = f"On {', '.join(about['environments'])}. " if about else ""
-    return [f"## {title}", "", *table(["", "success", "95 %", "episodes", "less than the first, points, paired"], rows), where + note, ""]
+    heads = ["", "success", "95 %", "episodes", "less than the first, points, paired"]
+    return [headed(title, about), "", *table(heads, rows), where + note, ""]
 
 
 def replan(found: Entry, loss: float | None) -> list[str]:
@@ -111,7 +112,12 @@ def replan(found: Entry, loss: float | None) -> list[str]:
     paired = f": {points(detail)}, of {detail['episodes']} paired episodes; best: {detail['best']}" if detail else ""
     lost = NOT if loss is None else f"{100 * loss:.1f} points"
     text = f"Every frame with prefix loses to the best of the ten: {lost} (asked: ≤ 2){paired}. {BEST}"
-    return ["## Replanning", "", *table(heads, rows), text, ""]
+    return [headed("Replanning", found.get("about")), "", *table(heads, rows), text, ""]
+
+
+def headed(title: str, about: Entry | None) -> str:
+    """The heading of an ablation."""
+    return f"## {title}{FORMER * (bool(about) and former(about or {}))}"
 
 
 def msth(found: Entry) -> list[str]:
@@ -123,7 +129,8 @@ def msth(found: Entry) -> list[str]:
         rows.append([title, *cells, "" if not entry else "trained so" if key in trained else "same weights, frames at other times"])
     gain = found.get("long_gain_paired")
     text = f"Long horizon, the better MSTH minus the fixed horizon: {points(gain)} points"
-    return ["## MSTH", "", *table(["", *HORIZONS.values(), ""], rows), text + (f" ({gain['best']})." if gain else "."), ""]
+    text += f" ({gain['best']})." if gain else "."
+    return [headed("MSTH", found.get("about")), "", *table(["", *HORIZONS.values(), ""], rows), text, ""]
 
 
 def world_model(found: Entry) -> list[str]:

@@ -51,7 +51,8 @@ SETTINGS = {
 }
 LOOKS = (
     "(*) Training data with random looks (`act2goal data sim --randomised`) have these too, from the same range: unseen are then the "
-    "draws, not the kind. Light and shadow go farther than such data do; hues are those that no training data have."
+    "draws, not the kind (a distractor may have any hue here, in training those of a lone cube). Light and shadow go farther than such "
+    "data do; hues are those that no training data have."
 )
 
 WORLD_NOTE = (
@@ -61,7 +62,7 @@ WORLD_NOTE = (
     "the simulator's position, on cube-single only. Time to goal: by the true distance."
 )
 INTRO = (
-    "Success is OGBench's criterion at any step of an episode of OGBench's length, in the plain Python loop (a camera frame every 40 ms, "
+    "Success is OGBench's criterion after any of its control steps (0.05 s) in an episode of its length, in the plain Python loop (a camera frame every 40 ms, "
     "40 ms from frame to command); at rest and released: success at the end, with the joints at rest and the gripper open. Every "
     "evaluation seed has resets of its own. Intervals of rates are Wilson's (95 %) over all episodes: the five tasks are all there are, "
     "not a sample, and resets are drawn for each, so they are rather too wide; an interval for other tasks of the kind (Student's t over "

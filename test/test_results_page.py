@@ -117,6 +117,12 @@ def test_figures_of_former_weights_are_told_apart(folder: Path) -> None:
     learning.store("tasks", {"cube_double": RATE | {"model": "0123456789ab"}, "cube_single": RATE}, "cube_double")
     text = learning_page.page(stored(folder))
     assert "| visual-cube-double, former weights | 90.0 % |" in text and "| visual-cube-single | 90.0 % |" in text
+    for part in ("plan", "replan", "msth"):
+        learning.store(part, {"about": {"environments": ["scene"], "models": {}, "model": "0123456789ab", "trained": []}})
+    text = learning_page.page(stored(folder))
+    assert all(f"## {title}, former weights\n" in text for title in ("The plan", "Replanning", "MSTH"))
+    learning.store("plan", {"about": {"environments": ["scene"], "models": {}, "model": results.shipped(), "trained": []}})
+    assert "## The plan\n" in learning_page.page(stored(folder))
     old = "\n".join(report.success_table({"loop": RATE | {"model": None}}))
     assert "| plain Python loop, same resets, former weights | 90.0 %" in old
     assert "former" not in "\n".join(report.success_table({"graph": RATE}))

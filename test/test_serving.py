@@ -337,7 +337,7 @@ TOLD = ("pictures", "keys", "values", "frame_mask", "frame_times", "joints", "ve
 
 
 def test_the_policy_is_told_nothing_of_the_goal_but_by_the_plan() -> None:
-    """keys and values are made of the imagined frames' features alone."""
+    """Keys and values are made of a plan's features alone: those of the imagined frames, and where things are in these."""
     inputs = {name for name in Reference(MODEL).inputs("tick") if not name.startswith("blocks.")}  # these are an adapter's
     assert inputs == {*TOLD, "given", "row_times"}
     assert set(Reference(MODEL).inputs("plan_keys")) == {"features"}

@@ -652,6 +652,9 @@ def test_released_weights_come_back(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no model in .*; `act2goal export .* FOLDER` makes one of its weights"):
         ModelBundle.load(tmp_path)
     whole = (tmp_path / WEIGHTS).read_bytes()
+    (tmp_path / WEIGHTS).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match=r"weights.safetensors are damaged: SHA-256 [0-9a-f]{12}, written were [0-9a-f]{12}"):
+        released.load(tmp_path)
     (tmp_path / WEIGHTS).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"weights.safetensors \(\d+ bytes\) cannot be read"):
         released.load(tmp_path)

@@ -1,6 +1,8 @@
 """A served model's weights as tensors, beside its networks: what a training can start from."""
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +15,29 @@ from act2goal_ros.learning import checkpoint
 from act2goal_ros.learning.checkpoint import CheckpointError
 from act2goal_ros.serving.bundle import WEIGHTS
 
+DIGEST = "sha256"  # of all tensors
 LARGE = 4096  # values, from which on a tensor is kept in half precision
 
 
 def save(folder: Path, module: nn.Module, config: dict[str, Any]) -> None:
     """Writes folder/weights.safetensors, large tensors in float16."""
     tensors = {name: _short(value.detach()).contiguous() for name, value in module.state_dict().items()}
-    (folder / WEIGHTS).write_bytes(packed(tensors, {"config": json.dumps(config)}))  # with the usual rights; save_file's are the owner's
+    about = {"config": json.dumps(config), DIGEST: _digest(tensors)}
+    (folder / WEIGHTS).write_bytes(packed(tensors, about))  # with the usual rights; save_file's are the owner's
 
 
 def load(folder: Path) -> dict[str, Any]:
-    """As a checkpoint's `average` and `config`. Raises CheckpointError where there are none, or none that can be read."""
+    """As a checkpoint's `average` and `config`. Raises CheckpointError where there are none, none that can be read, or others than were
+    written; files of earlier versions do not say which were."""
     path = folder / WEIGHTS
     if not path.is_file():
         raise CheckpointError(f"no weights {path}: models exported by earlier versions have none, start from a checkpoint")
     try:
         with safe_open(path, "pt") as file:
-            weights = {name: _long(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            return {"average": weights, "config": json.loads(file.metadata()["config"])}
+            tensors, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118 (no mapping)
+        if (found := _digest(tensors)) != (written := about.get(DIGEST, found)):
+            raise CheckpointError(f"weights {path} are damaged: SHA-256 {found[:12]}, written were {written[:12]}")
+        return {"average": {name: _long(tensor) for name, tensor in tensors.items()}, "config": json.loads(about["config"])}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"weights {path} ({path.stat().st_size} bytes) cannot be read: {error}") from error
 
@@ -38,6 +45,15 @@ def load(folder: Path) -> dict[str, Any]:
 def weights_of(path: Path, *needed: str) -> dict[str, Any]:
     """`average` and what else is needed of a checkpoint, or of the folder of an exported model. Raises CheckpointError."""
     return load(path) if path.is_dir() else checkpoint.load(path, "average", *needed)
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Of names and contents."""
+    found = hashlib.sha256()
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].numpy().tobytes())
+    return found.hexdigest()
 
 
 def _short(value: torch.Tensor) -> torch.Tensor:

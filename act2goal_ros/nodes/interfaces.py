@@ -65,7 +65,7 @@ TOPICS = (
         "LATCHED",
         ("imagination",),
         ("policy",),
-        "hidden states of the imagined frames",
+        "hidden states of the imagined frames, and where things are in them",
     ),
     Interface(
         topics.REPLAN,
