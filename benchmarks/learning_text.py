@@ -62,11 +62,12 @@ WORLD_NOTE = (
     "the simulator's position, on cube-single only. Time to goal: by the true distance."
 )
 INTRO = (
-    "Success is OGBench's criterion after any of its control steps (0.05 s) in an episode of its length, in the plain Python loop (a camera "
-    "frame every 40 ms, 40 ms from frame to command); at rest and released: success at the end, with the joints at rest and the gripper open. Every "
-    "evaluation seed has resets of its own. Intervals of rates are Wilson's (95 %) over all episodes: the five tasks are all there are, "
-    "not a sample, and resets are drawn for each, so they are rather too wide; an interval for other tasks of the kind (Student's t over "
-    "the tasks' rates) is in the JSON. Differences are paired by task and reset, with a bootstrap interval (95 %)."
+    "Success is OGBench's criterion after any of its control steps (0.05 s) in an episode of its length, in the plain Python loop (a "
+    "camera frame every 40 ms, 40 ms from frame to command); at rest and released: success at the end, with the joints at rest and the "
+    "gripper open. Every evaluation seed has resets of its own. Intervals of rates are Wilson's (95 %) over all episodes: the five "
+    "tasks are all there are, not a sample, and resets are drawn for each, so they are rather too wide; an interval for other tasks of "
+    "the kind (Student's t over the tasks' rates) is in the JSON. Differences are paired by task and reset, with a bootstrap interval "
+    "(95 %)."
 )
 LEVELS = "True future and denoising need weights exported with the noise level as an input."
 BEST = "The best of ten is picked by the same episodes, which favours it."
