@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 import results
@@ -20,6 +20,7 @@ from act2goal_ros import paths
 from act2goal_ros.cli.eval import UNTIL_SUCCESS
 from act2goal_ros.learning import released
 from act2goal_ros.learning.ablations import HORIZONS, REPLAN_EVERY
+from act2goal_ros.serving.bundle import WEIGHTS, ModelBundle
 from act2goal_ros.sim.look import UNSEEN
 from act2goal_ros.sim.tasks import ENVIRONMENTS
 
@@ -30,6 +31,7 @@ PARTS = ("tasks", "unseen", "msth", "plan", "replan", "world_model", "baselines"
 KEYS = (*PARTS[:5], "replan_every_frame_loss", "world_model", "imagination_ms", "tick_ms", "training_hours", "baselines",
         "hardware", "command", "commit", "date")  # fmt: skip
 SETTINGS = (*UNSEEN, "region")
+ABOUT = ("data", "episodes", "minutes", "threads", "precision", "parameters")  # of a training
 model_option = click.option("--model", default="act2goal-tiny", show_default=True)
 episodes_option = click.option("--episodes", default=50, show_default=True, help="Resets of each task and seed.")
 workers_option = click.option("--workers", default=2, show_default=True)
@@ -61,7 +63,7 @@ def evaluated(name: str, *arguments: object) -> dict[str, Any]:
     output = OUTPUTS / f"{name}.json"
     act2goal("eval", *arguments, "--no-detector", "--output", output, "--rows", EPISODES / f"{name}.jsonl")
     found = json.loads(output.read_text())
-    return dict(found["summary"]) | {"model": found["model_hash"][:12]}
+    return dict(found["summary"]) | {"model": found["model_hash"][:12], "criterion": found["criterion"]}
 
 
 @click.group()
@@ -121,7 +123,7 @@ def ablation(
 ) -> None:  # fmt: skip
     """What of the plan, of replanning, of MSTH matters."""
     where = environments or (ENVIRONMENTS if name == "msth" else ("cube-single",))
-    output = OUTPUTS / f"{name}.json"
+    output, weights = OUTPUTS / f"{name}.json", weights_of(model)
     more = [*(f"--trained={pair}" for pair in trained), *(f"--env={e}" for e in where)]
     more += ["--same-weights"] * same_weights + ["--until-success"] * until_success
     act2goal("ablate", name, "--model", model, "--episodes", episodes, "--seeds", seeds, "--workers", workers, "--output", output,
@@ -129,14 +131,18 @@ def ablation(
     found = json.loads(output.read_text())
     values, every = ablation_values(name, found)
     about = {"environments": list(where), "models": {variant: digest[:12] for variant, digest in found["models"].items()}}
-    about |= {"model": results.shipped() if has_shipped_weights(model) else next(iter(about["models"].values()))}
+    about |= {"model": weights, "criterion": found["criterion"]}
     store(name, values | {"about": about | {"trained": [pair.partition("=")[0] for pair in trained]}}, every=every)
 
 
-def has_shipped_weights(model: str) -> bool:
-    """Whether a model's weights are the shipped ones, whatever networks were exported of them."""
+def weights_of(model: str) -> str:
+    """The first digits of the hash of a model; the shipped one's where it has its weights, whatever networks were exported of them."""
+    bundle = ModelBundle.load(paths.model(model))
+    if not (bundle.folder / WEIGHTS).is_file():
+        return bundle.hash[:12]
     shipped, own = (released.load(paths.model(name))["average"] for name in ("act2goal-tiny", model))
-    return own.keys() == shipped.keys() and all(torch.equal(own[name], value) for name, value in shipped.items())
+    same = own.keys() == shipped.keys() and all(torch.equal(own[name], value) for name, value in shipped.items())
+    return results.shipped() if same else bundle.hash[:12]
 
 
 def ablation_values(name: str, found: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -174,16 +180,18 @@ def world(data: Path, share: float, each: int, denoising_steps: int, localiser: 
 
 @main.command()
 @click.argument("trained", metavar="MODEL", type=click.Path(exists=True, file_okay=False))
-@click.option("--about", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True,
-              help="JSON of how it was trained, with the keys that benchmarks/cloning/train.py writes.")
+@click.option("--about", type=click.File(), required=True, help=f"JSON of how it was trained: {', '.join(ABOUT)}.")
 @click.option("--env", "environment", default="cube-single", show_default=True, type=click.Choice(ENVIRONMENTS))
 @click.option("--seeds", default=3, show_default=True, help="Evaluation seeds.")
 @episodes_option
 @workers_option
-def own(trained: str, about: Path, environment: str, seeds: int, episodes: int, workers: int) -> None:
+def baseline(trained: str, about: TextIO, environment: str, seeds: int, episodes: int, workers: int) -> None:
     """Success of this project's policy beside the baselines: trained on their data, for their time. Theirs: benchmarks/cloning."""
+    told = json.load(about)
+    if missing := [key for key in ABOUT if key not in told]:
+        raise click.UsageError(f"--about {about.name} lacks {', '.join(missing)}")
     found = evaluated("baseline_act2goal", trained, "--env", environment, "--episodes", episodes, "--seeds", seeds, "--workers", workers)
-    store("baselines", {"act2goal": found | {"environment": environment, "about": json.loads(about.read_text())}}, "act2goal")
+    store("baselines", {"act2goal": found | {"environment": environment, "about": told}}, "act2goal")
 
 
 @main.command()

@@ -8,6 +8,7 @@ from learning_text import (
     BASELINE_NOTE,
     BASELINES,
     BEST,
+    EARLIER_NOTE,
     HORIZONS,
     INTRO,
     LEVELS,
@@ -26,6 +27,7 @@ CARD = ROOT / "models" / "act2goal-tiny" / "README.md"
 TABLE = ("<!-- made by benchmarks/learning_page.py -->", "<!-- until here -->")  # around the card's table
 NOT = "not measured"
 FORMER = ", former weights"
+EARLIER = " (†)"  # other than the criterion of today's evaluations
 Entry = dict[str, Any]
 
 
@@ -48,6 +50,11 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
     return NOT if value is None else f"{value:.{digits}f} {unit}".strip()
 
 
+def noted(title: str, entry: Entry) -> str:
+    """With what is other than with figures measured now."""
+    return title + FORMER * former(entry) + EARLIER * ("criterion" not in entry)
+
+
 def table(heads: list[str], rows: list[list[str]]) -> list[str]:
     """Markdown, the first column to the left."""
     return [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", *(f"| {' | '.join(row)} |" for row in rows), ""]
@@ -60,7 +67,7 @@ def tasks(found: Entry) -> list[str]:
         if not entry:
             rows.append([title, NOT, "", asked, "", rest, "", "", best])
             continue
-        title += FORMER * former(entry)
+        title = noted(title, entry)
         per_task = " ".join(f"{100 * rate:.0f}" for rate in entry["per_task"].values())
         runs = f"{entry['episodes']} ({len(entry['seeds'])})"
         rows.append([title, percent(entry["success_rate"]), interval(entry["interval"]), asked, percent(entry["at_rest_rate"]), rest,
@@ -77,7 +84,7 @@ def unseen(found: Entry, seen: Entry | None) -> list[str]:
             rows.append([title, NOT, "", "", "", ""])
             continue
         runs = f"{entry['episodes']} ({len(entry['seeds'])})"
-        title += FORMER * former(entry)
+        title = noted(title, entry)
         of_seen = percent(entry["success_rate"] / seen["success_rate"]) if seen and seen["success_rate"] else NOT
         rows.append([title, percent(entry["success_rate"]), interval(entry["interval"]), of_seen, percent(entry["at_rest_rate"]), runs])
     inside = (found.get("region") or {}).get("inside")
@@ -117,7 +124,7 @@ def replan(found: Entry, loss: float | None) -> list[str]:
 
 def headed(title: str, about: Entry | None) -> str:
     """The heading of an ablation."""
-    return f"## {title}{FORMER * (bool(about) and former(about or {}))}"
+    return f"## {noted(title, about) if about else title}"
 
 
 def msth(found: Entry) -> list[str]:
@@ -179,7 +186,8 @@ def _budget(entry: Entry) -> str:
     about = entry["about"]
     time = f"{about['minutes']:.0f} min, " if about["minutes"] else ""
     steps = f", {about['steps']} steps of {about['batch']}" if "batch" in about else ""
-    return f"{about['episodes']} of {entry['environment']}; {time}{about['parameters'] / 1e6:.1f} M parameters{steps}"
+    size = f"{about['parameters'] / 1e6:.1f} M parameters, {about['precision']}"
+    return f"{about['episodes']} of {entry['environment']}; {time}{size}{steps}"
 
 
 def _commands(texts: Entry, origins: Entry) -> list[str]:
@@ -195,7 +203,7 @@ def page(found: Entry) -> str:
     origin = f"{found.get('hardware') or 'hardware not recorded'}; commit {found.get('commit')}, {found.get('date')}"
     made = "Made by `python benchmarks/learning_page.py` from docs/results/learning.json. A figure that was not measured says so."
     lines = [
-        "# Results of learning", "", made, "", f"{origin} (of the part measured last).", "", INTRO, "",
+        "# Results of learning", "", made, "", f"{origin} (of the part measured last).", "", INTRO, "", EARLIER_NOTE, "",
         *tasks(part["tasks"]), *plots(found), *unseen(part["unseen"], part["tasks"].get("cube_single")), *msth(part["msth"]),
         *variants("The plan", part["plan"], PLAN_TITLES, LEVELS), *replan(part["replan"], found.get("replan_every_frame_loss")),
         *world_model(part["world_model"]), *speed(found), *baselines(part["baselines"]),

@@ -22,8 +22,10 @@ import report  # noqa: E402
 import results  # noqa: E402
 from learning_text import TASKS  # noqa: E402
 
+from act2goal_ros.learning.rowlog import CRITERION  # noqa: E402
+
 RATE = {"model": results.shipped(), "success_rate": 0.9, "interval": [0.8, 0.95], "at_rest_rate": 0.7, "episodes": 750, "seeds": [0, 1, 2],
-        "per_task": {f"t{i}": 0.9 for i in range(5)}}  # fmt: skip
+        **CRITERION, "per_task": {f"t{i}": 0.9 for i in range(5)}}  # fmt: skip
 PAIRED = {"difference": 0.012, "low": -0.01, "high": 0.03, "episodes": 250}
 
 
@@ -101,12 +103,13 @@ def test_rates_are_shown_with_what_was_asked_and_published(folder: Path) -> None
 
 
 def test_baselines_are_shown_with_what_they_were_given(folder: Path) -> None:
-    about = {"data": "single", "episodes": 293, "minutes": 60.0, "parameters": 2_340_000, "steps": 9000, "batch": 64}
+    about = {"data": "single", "episodes": 293, "minutes": 60.0, "threads": 1, "precision": "fp32", "parameters": 2_340_000}
+    about |= {"steps": 9000, "batch": 64}
     one = RATE | {"environment": "cube-single", "about": about}
-    own = one | {"about": {key: about[key] for key in ("data", "episodes", "minutes", "parameters")}}
+    own = one | {"about": {key: about[key] for key in learning.ABOUT}}
     learning.store("baselines", {"gcbc": one, "act2goal": own}, "gcbc")
     text = learning_page.page(stored(folder))
-    given = "293 of cube-single; 60 min, 2.3 M parameters"
+    given = "293 of cube-single; 60 min, 2.3 M parameters, fp32"
     figures = "90.0 % | 80.0 – 95.0 % | 70.0 % | 750 (3)"
     assert f"| goal-conditioned behaviour cloning, no imagination | {given}, 9000 steps of 64 | {figures} |" in text
     assert f"| act2goal, imagining the way | {given} | 90.0 %" in text
@@ -116,12 +119,14 @@ def test_baselines_are_shown_with_what_they_were_given(folder: Path) -> None:
 def test_figures_of_former_weights_are_told_apart(folder: Path) -> None:
     learning.store("tasks", {"cube_double": RATE | {"model": "0123456789ab"}, "cube_single": RATE}, "cube_double")
     text = learning_page.page(stored(folder))
+    assert " (†) |" not in text
     assert "| visual-cube-double, former weights | 90.0 % |" in text and "| visual-cube-single | 90.0 % |" in text
+    about = {"environments": ["scene"], "models": {}, "model": "0123456789ab", "trained": []}
     for part in ("plan", "replan", "msth"):
-        learning.store(part, {"about": {"environments": ["scene"], "models": {}, "model": "0123456789ab", "trained": []}})
+        learning.store(part, {"about": about})
     text = learning_page.page(stored(folder))
-    assert all(f"## {title}, former weights\n" in text for title in ("The plan", "Replanning", "MSTH"))
-    learning.store("plan", {"about": {"environments": ["scene"], "models": {}, "model": results.shipped(), "trained": []}})
+    assert all(f"## {title}, former weights (†)\n" in text for title in ("The plan", "Replanning", "MSTH"))
+    learning.store("plan", {"about": about | {"model": results.shipped()} | CRITERION})
     assert "## The plan\n" in learning_page.page(stored(folder))
     old = "\n".join(report.success_table({"loop": RATE | {"model": None}}))
     assert "| plain Python loop, same resets, former weights | 90.0 %" in old

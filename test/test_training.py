@@ -289,9 +289,12 @@ def told_episodes(folder: Path) -> None:
     small_episodes(folder / "plain", count=6)
     places = np.random.default_rng(0).random((1000, TINY.keypoints, 3), np.float32)
     places[..., 2] = 1.0  # all of them are to be seen
-    made = [replace(e, keypoints=places[: len(e.frames)]) for e in read_shard(folder / "plain" / "00000")]
+    labels = {"environment": "cube-double", "milestones": (8, 20)}
+    made = [replace(e, keypoints=places[: len(e.frames)], **labels) for e in read_shard(folder / "plain" / "00000")]
     write_shard(folder / "told" / "00000", made)
-    write_shard(folder / "untold" / "00000", [e.without_labels() for e in made])
+    unknown = np.full((1000, 3), np.nan, np.float32)
+    bare = [replace(e, keypoints=None, milestones=(), cube=unknown[: len(e)], target=unknown[: len(e)]) for e in made]
+    write_shard(folder / "untold" / "00000", bare)
 
 
 @pytest.mark.parametrize("part", ["acting", "autoencoder", "looking", "world", "stage1"])
@@ -321,7 +324,8 @@ def test_every_part_goes_on_where_it_was_cut(part: str, tmp_path: Path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(fit.Trainer, "_step", step)
         assert call(tmp_path / "cut") != 0
-    assert not (tmp_path / "cut" / f"{part}.pt").exists() or load(tmp_path / "cut" / f"{part}.pt")["steps"] == 2
+    name = part if part in ("world", "stage1") else f"{part}-training"
+    assert load(tmp_path / "cut" / f"{name}.pt")["steps"] == 2
     assert call(tmp_path / "cut") == 0
     whole, again = ({path.name: path for path in (tmp_path / run).glob("*.pt")} for run in ("whole", "cut"))
     assert f"{part}.pt" in whole and whole.keys() == again.keys()
@@ -623,6 +627,8 @@ def test_the_paper_s_recipe_takes_nothing_from_a_simulator(tmp_path: Path, monke
     first, others = found["untold", "paper"], (found["told", "paper"], found["told", "shipped"])
     same = [all(torch.equal(first[key], other[key]) for key in first) for other in others]
     assert same == [True, False]
+    mixed = [str(tmp_path / "told"), str(tmp_path / "mixed"), "--recipe", "paper", "--states", str(tmp_path / "told")]
+    assert "--states are of a simulator's labels" in CliRunner().invoke(command, mixed).output
     assert not first["expert.projection"].any() and others[1]["expert.projection"].any(), "nor is the camera fitted to its labels"
 
 
@@ -653,7 +659,7 @@ def test_released_weights_come_back(tmp_path: Path) -> None:
         ModelBundle.load(tmp_path)
     whole = (tmp_path / WEIGHTS).read_bytes()
     (tmp_path / WEIGHTS).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    with pytest.raises(CheckpointError, match=r"weights.safetensors are damaged: SHA-256 [0-9a-f]{12}, written were [0-9a-f]{12}"):
+    with pytest.raises(CheckpointError, match=r"^weights \S+ are damaged: SHA-256 [0-9a-f]{12}, written were [0-9a-f]{12}"):
         released.load(tmp_path)
     (tmp_path / WEIGHTS).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match=r"weights.safetensors \(\d+ bytes\) cannot be read"):

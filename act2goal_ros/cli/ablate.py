@@ -41,7 +41,7 @@ def command(
     """
     from act2goal_ros.learning import ablations
     from act2goal_ros.learning.jobs import run_jobs
-    from act2goal_ros.learning.rowlog import LogError, RowLog
+    from act2goal_ros.learning.rowlog import CRITERION, LogError, RowLog
 
     output = output or Path("outputs/ablations") / f"{name}.json"
     where = environments or (ENVIRONMENTS if name == "msth" else ("cube-single",))
@@ -49,11 +49,11 @@ def command(
         variants = _variants(name, model, dict(_pair(text) for text in trained), same_weights, chosen)
         variants = ablations.until_success(variants) if until_success else variants
         jobs = ablations.jobs_for(variants, where, episodes, seeds, by_model=name == "msth")
-        with RowLog(rows_file or output.with_suffix(".jsonl"), {"ablation": name, "until_success": until_success}) as log:
+        with RowLog(rows_file or output.with_suffix(".jsonl"), {"ablation": name, "until_success": until_success} | CRITERION) as log:
             rows = run_jobs(log, jobs, workers)
     except (LogError, FileNotFoundError, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    about = {"ablation": name, "models": {job.name: job.digest for job in jobs}}
+    about = CRITERION | {"ablation": name, "models": {job.name: job.digest for job in jobs}}
     _report(name, rows, [variant.name for variant in variants], about, output)
 
 

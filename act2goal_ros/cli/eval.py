@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from act2goal_ros.learning.jobs import FIRST_SEED, Job, resets, run_jobs
-from act2goal_ros.learning.rowlog import Row, RowLog
+from act2goal_ros.learning.rowlog import CRITERION, Row, RowLog
 from act2goal_ros.sim.tasks import ENVIRONMENTS, beyond_task, free_task, official_tasks
 
 __all__ = ["FIRST_SEED", "TASKS", "UNTIL_SUCCESS", "command"]
@@ -65,13 +65,13 @@ def command(
         wanted = resets(sorted({task for _, task, _ in wanted}), len(TASKS) * episodes, range(seeds))
     kept = (str(films), films_each) if films else None
     jobs = [Job("eval", str(folder), settings, task, seed, e, bundle.hash, kept, samples=detector) for e, task, seed in wanted]
-    header = {"options": options}
+    header = {"options": options} | CRITERION
     try:
         with tempfile.TemporaryDirectory() as nowhere, RowLog(rows_file or _rows_file(output, Path(nowhere)), header) as log:
             rows = run_jobs(log, jobs, workers)
     except ValueError as error:  # LogError too
         raise click.ClickException(str(error)) from error
-    _report(rows, environments, {"model": bundle.name, "model_hash": bundle.hash, "options": options}, output)
+    _report(rows, environments, {"model": bundle.name, "model_hash": bundle.hash, **header}, output)
     if films:
         from act2goal_ros.learning.films import contact_sheet
 

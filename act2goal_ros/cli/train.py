@@ -46,7 +46,7 @@ PICTURES = {"autoencoder": 32, "looking": 64}  # a step
 @click.option("--batch", default=12, show_default=True, help="Plans a step, all processes together; each is seen from three live frames.")
 @click.option("--accumulate", default=1, show_default=True, help="Parts a process computes its plans of a step in: needs less memory.")
 @click.option("--recipe", type=click.Choice(["shipped", "paper"]), default="shipped", show_default=True,
-              help="Weights of the losses; paper: L_v + 0.1 L_a, then L_a.")
+              help="Weights of the losses; paper: L_v + 0.1 L_a, then L_a, without labels.")
 @click.option("--weight", multiple=True, metavar="LOSS=W", help="Another weight of one loss (docs/training.md).")
 @click.option("--states", type=click.Path(exists=True, file_okay=False, path_type=Path),
               help="Data without pictures, which the expert goes on to learn from in stages 1 and 2.")
@@ -103,6 +103,8 @@ def command(
 
     if part == "distilled" and start_from is None:
         raise click.UsageError("--part distilled needs --start-from, the checkpoint it learns from")
+    if states is not None and recipe == "paper":
+        raise click.UsageError("--states are of a simulator's labels, of which recipe paper takes nothing")
     if states is not None and part not in ("stage1", "stage2", "all"):
         raise click.UsageError(f"--states is for stages 1 and 2, not for the part {part}")
     minutes = {
@@ -164,7 +166,7 @@ class _Run:
     ) -> None:
         from act2goal_ros.learning.batches import Episodes
         from act2goal_ros.learning.checks import report
-        from act2goal_ros.learning.recipe import STAGES, weights
+        from act2goal_ros.learning.recipe import OF_LABELS, STAGES, weights
         from act2goal_ros.learning.schedule import seeded
 
         self.folder, self.fabric, self.schedules, self.cadence = folder, fabric, schedules, cadence
@@ -173,7 +175,8 @@ class _Run:
         seeded(schedules["stage1"].seed, 0, 0)
         self.system = build()  # says so if it does not fit into memory
         self.config = self.system.config
-        labels = recipe != "paper" or part in ("acting", "looking")  # these learn from labels alone
+        asked = any(self.weights[stage].get(loss) for stage in STAGES for loss in OF_LABELS)
+        labels = asked or recipe != "paper" or part in ("acting", "looking")  # these learn from labels alone
         self.episodes = Episodes(data, config=self.config, pictures=part != "acting", labels=labels)
         self.states = Episodes(states, config=self.config, pictures=False) if states is not None else None
         if self.states is not None:

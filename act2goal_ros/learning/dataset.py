@@ -80,7 +80,7 @@ class Episode:
     def without_labels(self) -> "Episode":
         """As a recording without a simulator has it."""
         unknown = np.full((len(self), 3), np.nan, np.float32)
-        return replace(self, cube=unknown, target=unknown, keypoints=None)
+        return replace(self, cube=unknown, target=unknown, keypoints=None, milestones=())
 
     @property
     def stride(self) -> int:

@@ -85,7 +85,8 @@ class GoalFrame(Planner):
 
 class ImaginedPlaces(Planner):
     """Where things are in the imagined frames is read from the world model's features alone: what the live encoder saw in the live and
-    in the goal's picture is withheld, so that the goal reaches the policy through imagination only."""
+    in the goal's picture is withheld, so that the goal reaches the policy through imagination only. Training never withholds that
+    of both pictures of a thing that is there, so what is lost may be of an unfamiliar input."""
 
     def plan(self, live: np.ndarray, goal: np.ndarray, seed: int) -> Imagined:
         return super().plan(_unlocated(live), _unlocated(goal), seed)
@@ -102,8 +103,8 @@ class FeaturesAlone(Planner):
 class PlacesAlone(Planner):
     """The policy is told where things are in each imagined frame, and nothing else of it.
 
-    These places are those of the live and of the goal's picture, as the live encoder saw them; the world model's features decide
-    between the two, frame by frame, and tell where in between a thing is.
+    They are read before its features are taken away: these decide between where the live encoder saw a thing in the live picture,
+    where in the goal's, and where they tell themselves it is (model/reader.py).
     """
 
     def plan(self, live: np.ndarray, goal: np.ndarray, seed: int) -> Imagined:
@@ -168,6 +169,7 @@ PLANNERS: dict[str, Callable[[Imagination], Planner]] = {
     "places_alone": PlacesAlone,
     "none": Planner,
 }
+PLACED = ("imagined_places", "features_alone", "places_alone")
 LEVELED = ("denoised", "truth")  # these need networks with the noise level as an input (learning/levels.py)
 VARIANTS = (*PLANNERS, *LEVELED)
 
@@ -176,6 +178,8 @@ def make_planner(variant: str, imagination: Imagination, denoiser: Denoiser | No
     """ValueError for an unknown variant, or one that needs a denoiser where there is none."""
     if variant not in VARIANTS:
         raise ValueError(f"variant '{variant}' is not one of {', '.join(VARIANTS)}")
+    if variant in PLACED and not imagination.config.located:
+        raise ValueError(f"variant '{variant}' needs a model whose plans tell where things are (located), as exports do")
     if variant in PLANNERS:
         return PLANNERS[variant](imagination)
     if denoiser is None:

@@ -10,6 +10,7 @@ STAGES = ("world", "stage1", "stage2", "distilled")
 LABELLED = {"distance": 0.5, "cube": 1.0, "target": 1.0, "choice": 0.4, "imagined": 0.3, "seen": 0.1}
 UNLABELLED = {"distance": 0.5, "cube": 0.0, "target": 0.0, "choice": 0.0, "imagined": 0.0, "seen": 0.0}
 OF_ACTIONS = {"action": 0.0, "cube": 0.0, "target": 0.0, "choice": 0.0, "seen": 0.0}  # what the world model alone does not learn
+OF_LABELS = ("cube", "target", "choice", "imagined", "seen")  # a simulator's
 WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
     "shipped": {
         "world": {"video": 0.5} | LABELLED | OF_ACTIONS,

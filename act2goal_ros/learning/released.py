@@ -21,7 +21,7 @@ LARGE = 4096  # values, from which on a tensor is kept in half precision
 
 def save(folder: Path, module: nn.Module, config: dict[str, Any]) -> None:
     """Writes folder/weights.safetensors, large tensors in float16."""
-    tensors = {name: _short(value.detach()).contiguous() for name, value in module.state_dict().items()}
+    tensors = {name: _short(value.detach().cpu()).contiguous() for name, value in module.state_dict().items()}
     about = {"config": json.dumps(config), DIGEST: _digest(tensors)}
     (folder / WEIGHTS).write_bytes(packed(tensors, about))  # with the usual rights; save_file's are the owner's
 
@@ -34,12 +34,13 @@ def load(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"no weights {path}: models exported by earlier versions have none, start from a checkpoint")
     try:
         with safe_open(path, "pt") as file:
-            tensors, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118 (no mapping)
-        if (found := _digest(tensors)) != (written := about.get(DIGEST, found)):
-            raise CheckpointError(f"weights {path} are damaged: SHA-256 {found[:12]}, written were {written[:12]}")
-        return {"average": {name: _long(tensor) for name, tensor in tensors.items()}, "config": json.loads(about["config"])}
+            tensors, about = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 (no mapping)
+        config = json.loads(about["config"])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"weights {path} ({path.stat().st_size} bytes) cannot be read: {error}") from error
+    if (found := _digest(tensors)) != (written := about.get(DIGEST, found)):
+        raise CheckpointError(f"weights {path} are damaged: SHA-256 {found[:12]}, written were {written[:12]}")
+    return {"average": {name: _long(tensor) for name, tensor in tensors.items()}, "config": config}
 
 
 def weights_of(path: Path, *needed: str) -> dict[str, Any]:
@@ -48,11 +49,11 @@ def weights_of(path: Path, *needed: str) -> dict[str, Any]:
 
 
 def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """Of names and contents."""
+    """Of names, types, shapes and contents."""
     found = hashlib.sha256()
     for name in sorted(tensors):
-        found.update(name.encode())
-        found.update(tensors[name].numpy().tobytes())
+        found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
+        found.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 

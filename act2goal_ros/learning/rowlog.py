@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+CRITERION = {"criterion": "success after any control step of 0.05 s"}  # in headers of logs: other rows, of other programs, are not taken up
 
 
 class LogError(ValueError):

@@ -257,7 +257,7 @@ class LiveArm:
     def _begin(self) -> None:
         """An episode starts now."""
         self.episode += 1
-        self._success_once, self._since = False, self.time
+        self._since = self.time
         self.gripper.reset(self._gripper_position())
         self._settle()
 
@@ -346,10 +346,9 @@ class LiveArm:
     def _scene(self) -> Scene:
         arm = self._arm
         success = arm.success()
-        self._success_once |= success
         done = success and arm.at_rest_and_released()
         since, objects, targets = self.time - self._since, arm.object_positions, arm.target_positions
-        return Scene(self.time, arm.task, self.episode, since, success, self._success_once, done, objects, targets)
+        return Scene(self.time, arm.task, self.episode, since, success, arm.succeeded_at is not None, done, objects, targets)
 
     def _take_frame(self, time: float) -> None:
         if self._frame is not None and not self._frame.done():

@@ -25,7 +25,7 @@ from act2goal_ros.control.robot import RobotConfig  # noqa: E402
 from act2goal_ros.learning.evaluate import LoopSettings  # noqa: E402
 from act2goal_ros.learning.execution import StreamExecution  # noqa: E402
 from act2goal_ros.learning.jobs import Job, resets, run_jobs  # noqa: E402
-from act2goal_ros.learning.rowlog import Row, RowLog  # noqa: E402
+from act2goal_ros.learning.rowlog import CRITERION, Row, RowLog  # noqa: E402
 from act2goal_ros.learning.statistics import summary  # noqa: E402
 from act2goal_ros.serving.backends import make_runner  # noqa: E402
 from act2goal_ros.serving.imagination import picture_input  # noqa: E402
@@ -85,10 +85,10 @@ def main(name: str, run: Path, environment: str, seeds: int, episodes: int, work
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     wanted = resets(official_tasks(environment), episodes, range(seeds))
     jobs = [Job(name, str(path), SETTINGS, task, seed, evaluation, digest) for evaluation, task, seed in wanted]
-    with RowLog(EPISODES / f"baseline_{name}.jsonl", {"baseline": name, "environment": environment}) as log:
+    with RowLog(EPISODES / f"baseline_{name}.jsonl", {"baseline": name, "environment": environment} | CRITERION) as log:
         rows = run_jobs(log, jobs, workers, run_cloned)
     about = json.loads((run / "about.json").read_text())
-    store("baselines", {name: summary(rows) | {"environment": environment, "about": about, "model": digest[:12]}}, name)
+    store("baselines", {name: summary(rows) | {"environment": environment, "about": about, "model": digest[:12]} | CRITERION}, name)
 
 
 if __name__ == "__main__":
