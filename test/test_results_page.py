@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,23 @@ def test_ablations_as_they_are_called(folder: Path) -> None:
     by_horizon = {"paper": {"long": RATE}, "fixed": {"long": RATE}}
     values, _ = learning.ablation_values("msth", {"variants": {}, "less_than_first": {}, "by_horizon": by_horizon, "long_gain": None})
     assert values["long_gain"] is None and values["paper"]["long"]["episodes"] == 750
+
+
+def test_other_networks_of_the_shipped_weights_are_shipped_weights(tmp_path: Path) -> None:
+    """As those exported with the noise level as an input; other weights and models without any are told by their own hash."""
+    copy = tmp_path / "model"
+    shutil.copytree(ROOT / "models" / "act2goal-tiny", copy)
+    manifest = copy / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"act2goal-tiny"', '"another"'))
+    own = hashlib.sha256(manifest.read_bytes()).hexdigest()[:12]
+    assert learning.weights_of(str(copy)) == results.shipped() != own
+    weights = copy / "weights.safetensors"
+    contents = bytearray(weights.read_bytes())
+    contents[-1000] ^= 1
+    weights.write_bytes(contents)
+    assert learning.weights_of(str(copy)) == own
+    weights.unlink()
+    assert learning.weights_of(str(copy)) == own
 
 
 def test_rates_are_shown_with_what_was_asked_and_published(folder: Path) -> None:
