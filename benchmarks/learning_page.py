@@ -96,15 +96,21 @@ def unseen(found: Entry, seen: Entry | None) -> list[str]:
 
 
 def variants(title: str, found: Entry, titles: dict[str, str], note: str) -> list[str]:
-    rows = []
+    rows, about = [], found.get("about") or {}
+    where = about.get("environments", [])
     for key, text in titles.items():
         entry = found.get(key)
         rates = [percent(entry["success_rate"]), interval(entry["interval"]), str(entry["episodes"])] if entry else [NOT, "", ""]
-        rows.append([text, *rates, points(entry["less_than_first"]) if entry and "less_than_first" in entry else ""])
-    about = found.get("about") or {}
-    where = f"On {', '.join(about['environments'])}. " if about else ""
-    heads = ["", "success", "95 %", "episodes", "less than the first, points, paired"]
-    return [headed(title, about), "", *table(heads, rows), where + note, ""]
+        of_each = [_of_environment(entry, name) for name in where]
+        rows.append([text, *rates, *of_each, points(entry["less_than_first"]) if entry and "less_than_first" in entry else ""])
+    heads = ["", "success", "95 %", "episodes", *where, "less than the first, points, paired"]
+    return [headed(title, about), "", *table(heads, rows), note, ""]
+
+
+def _of_environment(entry: Entry | None, environment: str) -> str:
+    """Success on an environment's tasks, each of which has as many episodes."""
+    rates = [rate for task, rate in (entry or {}).get("per_task", {}).items() if task.rpartition("-")[0] == environment]
+    return f"{100 * sum(rates) / len(rates):.0f} %" if rates else ""
 
 
 def replan(found: Entry, loss: float | None) -> list[str]:

@@ -121,6 +121,16 @@ def test_rates_are_shown_with_what_was_asked_and_published(folder: Path) -> None
     assert "(pictures/results-tasks.png)" in text and "results-plan" not in text
 
 
+def test_a_plan_s_variants_are_shown_by_environment(folder: Path) -> None:
+    rates = {"cube-triple-1": 1.0, "cube-triple-2": 0.5, "scene-1": 0.2, "scene-2": 0.0}
+    about = {"environments": ["cube-triple", "scene"], "models": {}, "model": results.shipped(), "trained": []} | CRITERION
+    learning.store("plan", {"right": RATE | {"per_task": rates}, "masked": RATE | {"less_than_first": PAIRED}, "about": about})
+    text = learning_page.page(stored(folder))
+    assert "| | success | 95 % | episodes | cube-triple | scene | less" in text.replace("|  |", "| |")
+    assert "| the plan as it is: one pass from pure noise | 90.0 % | 80.0 – 95.0 % | 750 | 75 % | 10 % |  |" in text
+    assert "| no imagined frame to be seen | 90.0 % | 80.0 – 95.0 % | 750 |  |  | +1.2 (-1.0 to +3.0) |" in text
+
+
 def test_baselines_are_shown_with_what_they_were_given(folder: Path) -> None:
     about = {"data": "single", "episodes": 293, "minutes": 60.0, "threads": 1, "precision": "fp32", "parameters": 2_340_000}
     about |= {"steps": 9000, "batch": 64}
