@@ -284,6 +284,16 @@ def test_a_training_goes_on_from_the_checkpoint_before(
     assert_same(load(path), load(whole / "stage1.pt"))
 
 
+def train_tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command's preset is the smallest model, its held-out batches are few."""
+    from act2goal_ros.learning import train
+    from act2goal_ros.model import config
+
+    monkeypatch.setitem(config.PRESETS, "tiny", TINY)
+    monkeypatch.setattr(train, "HELD_OUT_BATCHES", 1)
+    monkeypatch.setattr(train, "HELD_OUT_PLANS", 2)
+
+
 def told_episodes(folder: Path) -> None:
     """Small episodes with labels of all key points."""
     small_episodes(folder / "plain", count=6)
@@ -301,11 +311,8 @@ def told_episodes(folder: Path) -> None:
 def test_every_part_goes_on_where_it_was_cut(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After its second of four steps; its files are to the bit those of a run that was not cut. Stage 1 with states beside."""
     from act2goal_ros.learning import fit, train
-    from act2goal_ros.model import config
 
-    monkeypatch.setitem(config.PRESETS, "tiny", TINY)
-    monkeypatch.setattr(train, "HELD_OUT_BATCHES", 1)
-    monkeypatch.setattr(train, "HELD_OUT_PLANS", 2)
+    train_tiny(monkeypatch)
     monkeypatch.setattr(train, "NORMALISED_AFTER", (1, 3))
     monkeypatch.setattr(fit, "Cadence", partial(fit.Cadence, log_steps=1, checkpoint_s=0.0))
     told_episodes(tmp_path)
@@ -563,12 +570,9 @@ def test_tensorboard_has_losses_held_out_losses_and_pictures(whole: Path) -> Non
 
 def test_the_command_trains_and_names_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of it on the smallest model: autoencoder, both stages, distilled; and errors as one line."""
-    from act2goal_ros.learning import train
     from act2goal_ros.model import config
 
-    monkeypatch.setitem(config.PRESETS, "tiny", TINY)
-    monkeypatch.setattr(train, "HELD_OUT_BATCHES", 1)
-    monkeypatch.setattr(train, "HELD_OUT_PLANS", 2)
+    train_tiny(monkeypatch)
     data, run = tmp_path / "data", tmp_path / "run"
     small_episodes(data)
     write_shard(data / "00001", [episode(40, 7)])  # pictures of 16 pixels
@@ -608,12 +612,9 @@ def test_the_command_trains_and_names_what_is_wrong(tmp_path: Path, monkeypatch:
 
 def test_the_paper_s_recipe_takes_nothing_from_a_simulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it trains is to the bit what recordings without labels give; the shipped recipe uses them."""
-    from act2goal_ros.learning import camera, train
-    from act2goal_ros.model import config
+    from act2goal_ros.learning import camera
 
-    monkeypatch.setitem(config.PRESETS, "tiny", TINY)
-    monkeypatch.setattr(train, "HELD_OUT_BATCHES", 1)
-    monkeypatch.setattr(train, "HELD_OUT_PLANS", 2)
+    train_tiny(monkeypatch)
     monkeypatch.setattr(camera, "FEWEST_PICTURES", 8)
     told_episodes(tmp_path)
     found = {}

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from act2goal_ros.learning.schedule import TrainingError
 
 STAGES = ("world", "stage1", "stage2", "distilled")
+OF_LABELS = ("cube", "target", "choice", "imagined", "seen")  # a simulator's
 # By recipe and stage. Both learn the temporal distance, whose network is apart from the others.
 # paper: L_v + 0.1 L_a, then L_a; no simulator labels. shipped: what models/act2goal-tiny was trained with.
 LABELLED = {"distance": 0.5, "cube": 1.0, "target": 1.0, "choice": 0.4, "imagined": 0.3, "seen": 0.1}
-UNLABELLED = {"distance": 0.5, "cube": 0.0, "target": 0.0, "choice": 0.0, "imagined": 0.0, "seen": 0.0}
+UNLABELLED = {"distance": 0.5, **dict.fromkeys(OF_LABELS, 0.0)}
 OF_ACTIONS = {"action": 0.0, "cube": 0.0, "target": 0.0, "choice": 0.0, "seen": 0.0}  # what the world model alone does not learn
-OF_LABELS = ("cube", "target", "choice", "imagined", "seen")  # a simulator's
 WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
     "shipped": {
         "world": {"video": 0.5} | LABELLED | OF_ACTIONS,
