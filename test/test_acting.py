@@ -237,7 +237,7 @@ def test_a_stage_goes_on_from_the_part_acting(tiny: None, tmp_path: Path, monkey
     result = call(seen, tmp_path / "other", "--part", "stage1", "--steps", "1")
     assert result.exit_code == 0 and "acting" not in result.output and given[-1][1] == 1.0, result.output
     result = call(blind, run, "--part", "stage1", "--steps", "1")
-    assert result.exit_code == 1 and "frames has shape (20, 1, 1, 3), expected (20, 64, 64, 3)" in result.output, "a stage needs pictures"
+    assert result.exit_code == 1 and "was recorded without pictures" in result.output, "a stage needs pictures"
 
 
 def test_a_stage_learns_beside_it_from_data_without_pictures_and_the_part_world_leaves_the_expert_alone(tiny: None, tmp_path: Path) -> None:
