@@ -7,19 +7,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bag_maker import ROBOT, Bag, angles, joint_state, raw, teleoperated, without_definitions
+from bag_maker import ROBOT, Bag, angles, compressed, joint_state, raw, teleoperated, without_definitions
 from click.testing import CliRunner
 from rollout_maker import drawn, moving_square
 
 torch = pytest.importorskip("torch")
 
 from act2goal_ros.cli.data import command  # noqa: E402
+from act2goal_ros.cli.train import command as train_command  # noqa: E402
 from act2goal_ros.control.segments import Points  # noqa: E402
 from act2goal_ros.data.bag import BagError  # noqa: E402
 from act2goal_ros.data.messages import find_recordings  # noqa: E402
 from act2goal_ros.learning import convert as convert_module  # noqa: E402
 from act2goal_ros.learning.bags import BagOptions, episode_of_bag  # noqa: E402
 from act2goal_ros.learning.batches import Episodes, Sampler  # noqa: E402
+from act2goal_ros.learning.checkpoint import load  # noqa: E402
 from act2goal_ros.learning.commands import Sent, in_force  # noqa: E402
 from act2goal_ros.learning.convert import Source, convert  # noqa: E402
 from act2goal_ros.learning.dataset import Episode, read_shard  # noqa: E402
@@ -94,9 +96,66 @@ def test_a_namespace_and_raw_pictures(tmp_path: Path) -> None:
     for k in range(100):
         bag.add("/left/joint_states", "joints", 0.03 * k, joint_state(0.03 * k, 0.03 * k, 0.25))
         bag.add("/left/wrist/image", "raw", 0.03 * k, raw(0.03 * k, 0.03 * k))
-    made = episode_of_bag(bag.close(), BagOptions(robot=ROBOT, camera="wrist/image"), GRID)
+    made = episode_of_bag(bag.close(), BagOptions(robot=ROBOT, cameras=("wrist/image",)), GRID)
     assert made.frames[-1, 0, 0, 0] == 20 + int(20 * round(times(made)[::2][-1] / 0.03) * 0.03)
     np.testing.assert_allclose(made.gripper, 0.25, atol=1e-6)
+
+
+def two_cameras(path: Path, blind: tuple[float, float] = (3.0, 3.0)) -> Path:
+    """Joint states at 50 Hz; a camera at 25 Hz, and one at the wrist at 10 Hz, but for a while, that is 100 brighter."""
+    bag = Bag(path)
+    for k in range(150):
+        t = k / 50
+        bag.add("/joint_states", "joints", t, joint_state(t, t, 0.25))
+        if k % 2 == 0:
+            bag.add("/image_raw", "raw", t, raw(t, t))
+        if k % 5 == 0 and not blind[0] <= t < blind[1]:
+            bag.add("/wrist/image_raw/compressed", "compressed", t, compressed(t + 5.0, t, side=200))
+    return bag.close()
+
+
+def test_several_cameras_stand_one_above_the_other_in_the_order_they_were_asked_for(tmp_path: Path) -> None:
+    path = two_cameras(tmp_path / "bag")
+    made = episode_of_bag(path, BagOptions(robot=ROBOT, cameras=("image_raw", "wrist/image_raw")), GRID)
+    assert made.frames.shape == (len(made) // 2 + 1, 256, 128, 3)
+    t = times(made)[::2]
+    np.testing.assert_allclose(made.frames[:, 64, 64, 0], 20 + np.floor(20 * np.round(25 * t) / 25), atol=1)
+    np.testing.assert_allclose(made.frames[:, 192, 64, 0], 120 + np.floor(20 * np.round(10 * t) / 10), atol=2)
+    other = episode_of_bag(path, BagOptions(robot=ROBOT, cameras=("wrist/image_raw", "image_raw")), GRID)
+    np.testing.assert_array_equal(other.frames, np.concatenate([made.frames[:, 128:], made.frames[:, :128]], axis=1))
+
+
+def test_a_camera_among_several_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    path, both = two_cameras(tmp_path / "bag", (1.0, 1.5)), ("image_raw", "wrist/image_raw")
+    for cameras, reason in (
+        (("image_raw", "side"), r"no pictures on side or side/compressed \(--camera\); topics with messages: /image_raw"),
+        (("image_raw", "/image_raw"), r"/image_raw is given twice \(--camera\)"),
+        (both, r"frames of /wrist/image_raw/compressed: the nearest to 1\.20 s is 0\.300 s away, at most 0\.06 s"),
+    ):
+        with pytest.raises(RecordingError, match=reason):
+            episode_of_bag(path, BagOptions(robot=ROBOT, cameras=cameras), GRID)
+    short = episode_of_bag(two_cameras(tmp_path / "short", (1.5, 3.0)), BagOptions(robot=ROBOT, cameras=both), GRID)
+    assert len(short) == 29, "1.4 s: as long as every camera has frames"
+
+
+def test_recordings_of_two_cameras_are_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From bags to a stage of training, by the command line."""
+    for k in range(3):
+        two_cameras(tmp_path / "bags" / str(k), (3.0 - 0.2 * k, 3.0))
+    folder, cameras = tmp_path / "shards", ["--camera", "image_raw", "--camera", "wrist/image_raw"]
+    result = CliRunner().invoke(command, ["bag", str(tmp_path / "bags"), str(folder), *cameras])
+    assert result.exit_code == 0 and "3 episodes made" in result.output, result.output
+    checked = CliRunner().invoke(command, ["check", str(folder), "--views", "2"])
+    assert "recorded                        3            0" in checked.output and "0 shards or episodes skipped" in checked.output
+    alone = CliRunner().invoke(command, ["check", str(folder)])
+    assert "episode 2: pictures of 2 cameras, expected of 1 (--views)" in alone.output
+    monkeypatch.setitem(PRESETS, "tiny", SMALL)
+    options = [str(folder), str(tmp_path / "run"), "--views", "2", "--recipe", "paper", "--batch", "2", "--steps", "1"]
+    for part in ("autoencoder", "stage1"):
+        result = CliRunner().invoke(train_command, [*options, "--part", part])
+        assert result.exit_code == 0, result.output
+    trained = load(tmp_path / "run" / "stage1.pt")
+    assert trained["steps"] == 1 and trained["model"]["world.view"].shape == (2, 1, 48)
 
 
 def test_two_arms_in_one_recording_must_be_told_apart(tmp_path: Path) -> None:

@@ -219,14 +219,36 @@ def test_joints_and_cameras_are_chosen_by_name(tmp_path: Path) -> None:
     with pytest.raises(LeRobotError, match=r"observation.state has no elbow; it has gripper.pos, shoulder_pan_joint.pos"):
         LeRobotSource(folder, LeRobotOptions(robot=ROBOT, joints=("shoulder_pan_joint", "elbow")))
     with pytest.raises(LeRobotError, match="has no camera side; it has observation.images.top"):
-        LeRobotSource(folder, LeRobotOptions(robot=ROBOT, camera="side"))
+        LeRobotSource(folder, LeRobotOptions(robot=ROBOT, cameras=("side",)))
     with pytest.raises(LeRobotError, match="has no observation.joints; it has observation.state, action"):
         LeRobotSource(folder, LeRobotOptions(robot=ROBOT, state="observation.joints"))
     info = json.loads((folder / "meta/info.json").read_text())
     info["features"]["observation.images.side"] = info["features"]["observation.images.top"]
     (folder / "meta/info.json").write_text(json.dumps(info))
-    with pytest.raises(LeRobotError, match="has 2 cameras .*, choose one"):
+    with pytest.raises(LeRobotError, match="has 2 cameras .*, choose"):
         LeRobotSource(folder, LeRobotOptions(robot=ROBOT))
+
+
+def test_several_cameras_stand_one_above_the_other(tmp_path: Path) -> None:
+    """The second is the first one's video again, half a data set ahead."""
+    folder, both = foreign(tmp_path / "set", lengths=(60, 60)), ("observation.images.side", "observation.images.top")
+    shutil.copytree(folder / "videos" / both[1], folder / "videos" / both[0])
+    info = json.loads((folder / "meta/info.json").read_text())
+    info["features"][both[0]] = info["features"][both[1]]
+    (folder / "meta/info.json").write_text(json.dumps(info))
+    path = folder / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    for name in [name for name in table.column_names if name.startswith(f"videos/{both[1]}/")]:
+        values = table.column(name).to_pylist()
+        table = table.append_column(name.replace(both[1], both[0]), pa.array(values[::-1] if "timestamp" in name else values))
+    pq.write_table(table, path)
+    made = episodes_of(folder, cameras=both, **FOREIGN)
+    top = episodes_of(folder, cameras=both[1:], **FOREIGN)
+    for episode, below, above in zip(made, top, top[::-1], strict=True):
+        assert episode.frames.shape == (20, 256, 128, 3)
+        np.testing.assert_array_equal(episode.frames, np.concatenate([above.frames, below.frames], axis=1))
+    with pytest.raises(LeRobotError, match="a camera is given twice"):
+        LeRobotSource(folder, LeRobotOptions(robot=ROBOT, cameras=(both[0], both[0])))
 
 
 def test_pictures_in_the_tables_are_read(tmp_path: Path) -> None:

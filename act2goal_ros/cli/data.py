@@ -26,6 +26,7 @@ ROBOT = click.option("--robot", default="ur5e_sim", show_default=True, help="Nam
 PRESET = click.option("--preset", default="tiny", show_default=True, type=click.Choice(["tiny", "base", "paper"]),
                       help="Whose pictures: of 128, 224 or 256 pixels a side.")  # fmt: skip
 FOLDER = click.Path(path_type=Path)
+SEVERAL = " Several: their pictures one above the other, the first on top, for `act2goal train --views`."
 
 
 @click.group()
@@ -103,14 +104,14 @@ def _record_shard(job: tuple[Path, int, tuple[str, Path | None, int, float, bool
 @click.argument("bags", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.argument("folder", type=FOLDER)
 @ROBOT
-@click.option("--camera", default="", help="Topic of raw or compressed pictures; default: the robot file's.")
+@click.option("--camera", "cameras", multiple=True, help="Topic of raw or compressed pictures; default: the robot file's." + SEVERAL)
 @click.option("--command", "source", default="auto", show_default=True, type=click.Choice(["auto", "reference", "trajectory", "next"]),
               help="Actions: the controller's reference, trajectories sent to it, or the next joint states; auto: the first recorded.")
 @click.option("--environment", default="recorded", show_default=True, help="What to call these episodes.")
 @click.option("--frame-tolerance", default=0.06, show_default=True, help="s from a step to the frame nearest to it, at most.")
 @click.option("--joint-gap", default=0.25, show_default=True, help="s between two joint states, at most.")
 @PRESET
-def bag(bags: tuple[Path, ...], folder: Path, robot: str, camera: str, source: str, environment: str,
+def bag(bags: tuple[Path, ...], folder: Path, robot: str, cameras: tuple[str, ...], source: str, environment: str,
         frame_tolerance: float, joint_gap: float, preset: str) -> None:  # fmt: skip
     """Convert rosbag2 recordings to shards in FOLDER, one episode each: BAGS are bags or folders of bags.
 
@@ -122,10 +123,10 @@ def bag(bags: tuple[Path, ...], folder: Path, robot: str, camera: str, source: s
     from act2goal_ros.learning.bags import BagOptions, episode_of_bag
     from act2goal_ros.learning.convert import Source
 
-    config = _config(preset)
+    config = _config(preset, len(cameras))
     grid = _grid(config, frame_tolerance, joint_gap)
     try:
-        options = BagOptions(robot=RobotConfig.load(robot), camera=camera, command=source, environment=environment, step=grid.step)
+        options = BagOptions(robot=RobotConfig.load(robot), cameras=cameras, command=source, environment=environment, step=grid.step)
         found = list(dict.fromkeys(path.resolve() for given in bags for path in find_recordings(given)))
     except (RobotError, BagError) as error:
         raise click.ClickException(str(error)) from error
@@ -139,14 +140,14 @@ def bag(bags: tuple[Path, ...], folder: Path, robot: str, camera: str, source: s
 @ROBOT
 @click.option("--state", default="observation.state", show_default=True, help="Feature with joints and gripper.")
 @click.option("--action", default="action", show_default=True, help="Feature with their commands.")
-@click.option("--camera", default="", help="Feature with pictures; default: the only one.")
+@click.option("--camera", "cameras", multiple=True, help="Feature with pictures; default: the only one." + SEVERAL)
 @click.option("--joints", default="", help="Names of the joints' components in the robot's order, with commas; default: the robot's.")
 @click.option("--gripper", default="gripper", show_default=True, help="Name of the gripper's component.")
 @click.option("--gripper-range", nargs=2, type=float, default=(0.0, 1.0), show_default=True, help="Its values: open, closed.")
 @click.option("--degrees", is_flag=True, help="Joints are in degrees.")
 @click.option("--environment", default="", help="What to call the episodes; default: their task.")
 @PRESET
-def lerobot(dataset: Path, folder: Path, robot: str, state: str, action: str, camera: str, joints: str, gripper: str,
+def lerobot(dataset: Path, folder: Path, robot: str, state: str, action: str, cameras: tuple[str, ...], joints: str, gripper: str,
             gripper_range: tuple[float, float], degrees: bool, environment: str, preset: str) -> None:  # fmt: skip
     """Convert the LeRobot data set (v3) in folder DATASET to shards in FOLDER, at the model's rate.
 
@@ -161,14 +162,14 @@ def lerobot(dataset: Path, folder: Path, robot: str, state: str, action: str, ca
         raise click.UsageError(f"--gripper-range: open and closed are both {gripper_range[0]:g}")
     try:
         options = LeRobotOptions(
-            robot=RobotConfig.load(robot), state=state, action=action, camera=camera, joints=tuple(filter(None, joints.split(","))),
+            robot=RobotConfig.load(robot), state=state, action=action, cameras=cameras, joints=tuple(filter(None, joints.split(","))),
             gripper=gripper, gripper_open=gripper_range[0], gripper_closed=gripper_range[1], degrees=degrees, environment=environment,
         )  # fmt: skip
         made = LeRobotSource(dataset, options)
         entries = made.data.episodes()
     except (RobotError, LeRobotError) as error:
         raise click.ClickException(str(error)) from error
-    config = _config(preset)
+    config = _config(preset, len(cameras))
     grid = _grid(config, 0.5 / made.data.fps, 1.5 / made.data.fps)
     sources = (Source(made.name(e), partial(made.episode, e, grid), dataset, e.number) for e in entries)
     _convert(sources, len(entries), folder, config)
@@ -206,12 +207,13 @@ def export_lerobot(shards: Path, folder: Path, fps: int, task: str, robot_type: 
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--pictures/--no-pictures", default=True, show_default=True, help="Without: as the part acting takes it.")
 @PRESET
-def check(folder: Path, pictures: bool, preset: str) -> None:
+@click.option("--views", default=1, show_default=True, type=click.IntRange(1, 8), help="Cameras, their pictures one above the other.")
+def check(folder: Path, pictures: bool, preset: str, views: int) -> None:
     """Say what the shards in FOLDER hold: episodes, steps and hours by environment, and what is skipped and why."""
     from act2goal_ros.learning.checks import load_episodes, report
     from act2goal_ros.learning.dataset import DatasetError
 
-    config = _config(preset)
+    config = _config(preset, views)
     try:
         loaded = load_episodes(folder, config, pictures=pictures)
     except DatasetError as error:
@@ -232,11 +234,11 @@ def check(folder: Path, pictures: bool, preset: str) -> None:
         click.echo(line)
 
 
-def _config(preset: str) -> "ModelConfig":
-    """Of one camera: recordings are converted a camera at a time."""
+def _config(preset: str, cameras: int = 0) -> "ModelConfig":
+    """For so many cameras, at least one."""
     from act2goal_ros.model.config import PRESETS
 
-    return replace(PRESETS[preset], views=1)
+    return replace(PRESETS[preset], views=max(cameras, 1))
 
 
 def _grid(config: "ModelConfig", frame_tolerance: float, joint_gap: float) -> "Grid":

@@ -17,7 +17,7 @@ from act2goal_ros.data.pictures import ImageError, Rgb, decode, to_rgb
 from act2goal_ros.data.rollout import Received, stamp
 from act2goal_ros.learning.commands import Sent, in_force, read_points
 from act2goal_ros.learning.dataset import Episode
-from act2goal_ros.learning.resample import Grid, RecordingError, Sampled, Timeline, held, interpolate, to_episode
+from act2goal_ros.learning.resample import Camera, Grid, RecordingError, Sampled, Timeline, held, interpolate, to_episode
 
 Array = NDArray[np.float64]
 COMMANDS = ("auto", "reference", "trajectory", "next")
@@ -30,13 +30,14 @@ OTHER_CLOCK = 1.0  # s; stamps further from the time of reception are of another
 class BagOptions:
     """What to take from a recording.
 
-    camera: a topic of sensor_msgs/Image or CompressedImage, empty: the robot file's, compressed where only that was recorded.
+    cameras: topics of sensor_msgs/Image or CompressedImage, their pictures one above the other, the first on top; compressed where
+    only that was recorded; none: the robot file's.
     command: `reference` of the controller's state, the `trajectory` sent to it, the `next` joint states, or `auto`: the first
     of these that was recorded. environment: what the episodes are called. step: s, with which `next` looks ahead.
     """
 
     robot: RobotConfig
-    camera: str = ""
+    cameras: tuple[str, ...] = ()
     command: str = "auto"
     environment: str = "recorded"
     step: float = 0.05
@@ -49,7 +50,7 @@ class _Streams:
     states: list[tuple[float, Array, Array, float]] = field(default_factory=list)
     has_velocities: bool = True
     delays: list[float] = field(default_factory=list)
-    frames: list[float] = field(default_factory=list)
+    frames: dict[str, list[float]] = field(default_factory=dict)
     references: list[tuple[float, Array]] = field(default_factory=list)
     trajectories: list[tuple[float, float, Any]] = field(default_factory=list)
     gripper: list[tuple[float, float]] = field(default_factory=list)
@@ -60,11 +61,16 @@ class _Topics:
     """Recorded names; empty where not recorded."""
 
     joints: str
-    camera: str
+    cameras: tuple[str, ...]
     reference: str = ""
     trajectory: str = ""
     gripper: str = ""
     status: str = ""
+
+    @property
+    def all(self) -> list[str]:
+        others = (self.joints, self.reference, self.trajectory, self.gripper, self.status)
+        return [topic for topic in (*self.cameras, *others) if topic]
 
 
 def episode_of_bag(path: Path, options: BagOptions, grid: Grid) -> Episode:
@@ -79,8 +85,8 @@ def read_bag(path: Path, options: BagOptions) -> Timeline:
     """
     with Recording(path) as recording:
         topics = _topics(recording, options)
-        streams, reader = _Streams(), JointReader(options.robot)
-        for received in recording.read([topic for topic in vars(topics).values() if topic]):
+        streams, reader = _Streams(frames={camera: [] for camera in topics.cameras}), JointReader(options.robot)
+        for received in recording.read(topics.all):
             _take(received, topics, streams, reader, options.robot)
     if not streams.states:
         reason = reader.problem or f"they are of {reader.strangers or 'nothing'}"
@@ -94,19 +100,26 @@ def _topics(recording: Recording, options: BagOptions) -> _Topics:
     joints = recording.find(robot.joint_states_topic)
     if joints is None:
         raise RecordingError(f"no messages on {robot.joint_states_topic}; topics with messages: {there}")
-    name = options.camera or robot.camera.topic
-    camera = recording.find(name) or recording.find(f"{name}/compressed")
-    if camera is None:
-        raise RecordingError(f"no pictures on {name} or {name}/compressed (--camera); topics with messages: {there}")
-    if recording.topics[camera] not in PICTURES:
-        raise RecordingError(f"{camera} is {recording.topics[camera]}, must be {' or '.join(PICTURES)}")
+    cameras = tuple(_camera(recording, name, there) for name in options.cameras or (robot.camera.topic,))
+    if twice := [camera for i, camera in enumerate(cameras) if camera in cameras[:i]]:
+        raise RecordingError(f"{twice[0]} is given twice (--camera)")
     commands = {"reference": robot.controller.state_topic, "trajectory": robot.controller.joint_trajectory_topic}
     found = {kind: recording.find(topic) or "" for kind, topic in commands.items() if options.command in ("auto", kind)}
     if options.command in found and not found[options.command]:
         raise RecordingError(f"no messages on {commands[options.command]} (--command {options.command}); topics with messages: {there}")
     gripper = recording.find(robot.gripper.command_topic) if robot.gripper.interface == "topic" else None
     status = None if gripper else recording.find(CONTROL_STATUS)
-    return _Topics(joints, camera, gripper=gripper or "", status=status or "", **found)
+    return _Topics(joints, cameras, gripper=gripper or "", status=status or "", **found)
+
+
+def _camera(recording: Recording, name: str, there: str) -> str:
+    """The recorded topic of these pictures."""
+    camera = recording.find(name) or recording.find(f"{name}/compressed")
+    if camera is None:
+        raise RecordingError(f"no pictures on {name} or {name}/compressed (--camera); topics with messages: {there}")
+    if recording.topics[camera] not in PICTURES:
+        raise RecordingError(f"{camera} is {recording.topics[camera]}, must be {' or '.join(PICTURES)}")
+    return camera
 
 
 def _take(received: Received, topics: _Topics, streams: _Streams, reader: JointReader, robot: RobotConfig) -> None:
@@ -120,8 +133,8 @@ def _take(received: Received, topics: _Topics, streams: _Streams, reader: JointR
             streams.states.append((time, newest.q, newest.qd, newest.gripper))
             streams.has_velocities &= len(message.velocity) == len(names)
             streams.delays.append(arrived - time)
-    elif received.topic == topics.camera:
-        streams.frames.append(stamp(message) or arrived)
+    elif received.topic in streams.frames:
+        streams.frames[received.topic].append(stamp(message) or arrived)
     elif received.topic == topics.reference:
         streams.references.extend(_reference(message, arrived, robot))
     elif received.topic == topics.trajectory:
@@ -167,11 +180,6 @@ def _timeline(path: Path, topics: _Topics, streams: _Streams, delay: float, opti
             return np.column_stack([first[:, :-1], [options.robot.gripper.to_fraction(x) for x in first[:, -1]]])
         return np.column_stack([first, held(at, asked[:, 0], asked[:, 1]) if len(asked) else gripper(at + options.step)])
 
-    frames = _new(streams.frames)
-
-    def pictures(indices: Sequence[int]) -> Iterator[Rgb]:
-        return _pictures(path, topics.camera, [frames[i] for i in indices])
-
     return Timeline(
         source=str(path.resolve()),
         environment=options.environment,
@@ -181,8 +189,7 @@ def _timeline(path: Path, topics: _Topics, streams: _Streams, delay: float, opti
         velocities=velocities,
         gripper=gripper,
         command=command,
-        frame_times=np.array([streams.frames[i] for i in frames]),
-        frames=pictures,
+        cameras=tuple(_seen_by(path, topic, streams.frames[topic]) for topic in topics.cameras),
     )
 
 
@@ -208,6 +215,15 @@ def _arm_command(topics: _Topics, streams: _Streams, delay: float, times: Array,
 def _new(times: Sequence[float]) -> list[int]:
     """Indices without those that repeat the time before them, as some drivers send."""
     return [i for i, time in enumerate(times) if i == 0 or time != times[i - 1]]
+
+
+def _seen_by(path: Path, topic: str, times: Sequence[float]) -> Camera:
+    kept = _new(times)
+
+    def frames(indices: Sequence[int]) -> Iterator[Rgb]:
+        return _pictures(path, topic, [kept[i] for i in indices])
+
+    return Camera(topic, np.array([times[i] for i in kept]), frames)
 
 
 def _pictures(path: Path, topic: str, indices: Sequence[int]) -> Iterator[Rgb]:

@@ -90,6 +90,9 @@ def _wrong_shape(episode: Episode, config: ModelConfig, pictures: bool) -> str:
         return f"{steps} steps, at least {SHORTEST} needed"
     if pictures and episode.frames.shape[1:] == (1, 1, 3):
         return "was recorded without pictures: only the part acting and --states take it (data check --no-pictures)"
+    cameras = _cameras(episode, config.camera_size)
+    if pictures and cameras and cameras != config.views:
+        return f"pictures of {cameras} cameras, expected of {config.views} (--views)"
     picture = episode.frames.shape[1:3] if not pictures and episode.frames.ndim == 4 else config.picture_shape
     expected = {
         "frames": (-(-steps // 2), *picture, 3),
@@ -113,6 +116,12 @@ def _wrong_shape(episode: Episode, config: ModelConfig, pictures: bool) -> str:
         return f"frames are {episode.frames.dtype}, expected uint8"
     late = [step for step in episode.milestones if not 0 <= step < steps]
     return f"milestone at step {late[0]} of {steps}" if late else ""
+
+
+def _cameras(episode: Episode, side: int) -> int:
+    """How many square pictures of that side stand one above the other; 0: other pictures."""
+    height, width = episode.frames.shape[1:3] if episode.frames.ndim == 4 else (0, 0)
+    return height // side if width == side and height % side == 0 else 0
 
 
 def _wrong_joints(episode: Episode, config: ModelConfig) -> str:

@@ -7,7 +7,7 @@ row's action is the command of the step after it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from act2goal_ros.control.robot import RobotConfig
 from act2goal_ros.data.lerobot import Entry, LeRobotError, LeRobotFolder
 from act2goal_ros.data.lerobot_writer import Layout, LeRobotWriter, Rows
-from act2goal_ros.data.pictures import Rgb
 from act2goal_ros.learning.checks import Loaded
 from act2goal_ros.learning.dataset import Episode
-from act2goal_ros.learning.resample import FRAME_STRIDE, Grid, RecordingError, Timeline, held, interpolate, to_episode
+from act2goal_ros.learning.resample import FRAME_STRIDE, Camera, Grid, RecordingError, Timeline, held, interpolate, to_episode
 from act2goal_ros.model.config import ModelConfig
 
 Array = NDArray[np.float64]
@@ -34,13 +33,14 @@ class LeRobotOptions:
 
     state, action: features with a component for every joint and the gripper; joints: names of these components in the robot's
     order, empty: the robot's own, with or without `.pos`; gripper: that of the gripper, gripper_open and gripper_closed its values;
-    camera: a feature, empty: the only one; degrees: joints are in degrees; environment: empty: the episode's task.
+    cameras: features, their pictures one above the other, the first on top; none: the only one there is; degrees: joints are in degrees;
+    environment: empty: the episode's task.
     """
 
     robot: RobotConfig
     state: str = STATE
     action: str = ACTION
-    camera: str = ""
+    cameras: tuple[str, ...] = ()
     joints: tuple[str, ...] = ()
     gripper: str = GRIPPER
     gripper_open: float = 0.0
@@ -54,12 +54,14 @@ class LeRobotSource:
 
     def __init__(self, folder: Path, options: LeRobotOptions) -> None:
         self.data, self._options = LeRobotFolder(folder), options
-        cameras = self.data.cameras
-        if not options.camera and len(cameras) != 1:
-            raise LeRobotError(f"{folder} has {len(cameras)} cameras ({', '.join(cameras) or 'none'}), choose one (--camera)")
-        self._camera = options.camera or cameras[0]
-        if self._camera not in cameras:
-            raise LeRobotError(f"{folder} has no camera {self._camera}; it has {', '.join(cameras) or 'none'}")
+        there = self.data.cameras
+        if not options.cameras and len(there) != 1:
+            raise LeRobotError(f"{folder} has {len(there)} cameras ({', '.join(there) or 'none'}), choose (--camera)")
+        self._cameras = options.cameras or tuple(there)
+        if missing := [camera for camera in self._cameras if camera not in there]:
+            raise LeRobotError(f"{folder} has no camera {missing[0]}; it has {', '.join(there) or 'none'}")
+        if len(set(self._cameras)) < len(self._cameras):
+            raise LeRobotError(f"a camera is given twice (--camera): {', '.join(self._cameras)}")
         self._columns = {key: self._find(key) for key in (options.state, options.action)}
 
     def episode(self, entry: Entry, grid: Grid) -> Episode:
@@ -96,8 +98,8 @@ class LeRobotSource:
         if velocities is not None and data.names(VELOCITY) != list(options.robot.joint_names):
             velocities = None
 
-        def frames(indices: Sequence[int]) -> Iterator[Rgb]:
-            return data.frames(entry, self._camera, indices, times)
+        def seen_by(camera: str) -> Camera:
+            return Camera(camera, times, lambda indices: data.frames(entry, camera, indices, times))
 
         return Timeline(
             source=self.name(entry),
@@ -108,8 +110,7 @@ class LeRobotSource:
             velocities=velocities,
             gripper=lambda at: np.interp(at, times, state[:, -1]),
             command=lambda at: interpolate(at, reached, points),
-            frame_times=times,
-            frames=frames,
+            cameras=tuple(seen_by(camera) for camera in self._cameras),
             disturbed=(lambda at: held(at, later, rows[DISTURBED])) if DISTURBED in rows else None,
         )
 

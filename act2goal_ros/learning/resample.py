@@ -31,12 +31,21 @@ class Grid:
     joint_gap: float = 0.25  # s between two joint states
 
 
+@dataclass(frozen=True)
+class Camera:
+    """What one camera saw: times (F,) s of its frames; frames(ascending indices) → these pictures."""
+
+    name: str
+    times: Array
+    frames: Callable[[Sequence[int]], Iterator[Rgb]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """What was recorded of one episode; all times in s on one clock, N joint states and F frames.
+    """What was recorded of one episode; all times in s on one clock, N joint states.
 
     times (N,), joints (N, J) rad, velocities (N, J) rad/s or None where not recorded; gripper(t (T,)) → (T,) 0 open .. 1 closed;
-    command(t (T,)) → (T, J + 1), the set-point in force; frame_times (F,); frames(ascending indices) → these pictures;
+    command(t (T,)) → (T, J + 1), the set-point in force; cameras: at least one, in the order of their pictures from the top;
     disturbed(t (T,)) → (T,) whether that set-point was not the demonstrator's, None: it always was.
     """
 
@@ -48,20 +57,23 @@ class Timeline:
     velocities: Array | None
     gripper: Sampled
     command: Sampled
-    frame_times: Array
-    frames: Callable[[Sequence[int]], Iterator[Rgb]]
+    cameras: tuple[Camera, ...]
     disturbed: Sampled | None = None
+
+    def frames_of(self, camera: Camera) -> str:
+        """What to call a camera's frames."""
+        return "frames" if len(self.cameras) == 1 else f"frames of {camera.name}"
 
 
 def to_episode(recorded: Timeline, grid: Grid) -> Episode:
-    """The episode: joints interpolated at every step, the nearest frame at every second, no labels; its goal is its last frame.
+    """The episode: joints interpolated at every step, each camera's nearest frame at every second, no labels; its goal is its last frame.
 
     Raises RecordingError naming the time and the bound where samples are missing, not finite, or not in order.
     """
     check_times(recorded.times, "joint states", grid.joint_gap)
-    check_times(recorded.frame_times, "frames", None)
+    for camera in recorded.cameras:
+        check_times(camera.times, recorded.frames_of(camera), None)
     times = _steps(recorded, grid)
-    indices = _nearest(recorded.frame_times, times[::FRAME_STRIDE], grid.frame_tolerance, times[0])
     joints = interpolate(times, recorded.times, recorded.joints)
     if recorded.velocities is not None and np.isfinite(recorded.velocities).all():
         velocities = interpolate(times, recorded.times, recorded.velocities)
@@ -69,7 +81,7 @@ def to_episode(recorded: Timeline, grid: Grid) -> Episode:
         velocities = np.gradient(joints, grid.step, axis=0)
     unlabelled = np.full((len(times), 3), np.nan, np.float32)
     return Episode(
-        frames=_pictures(recorded, indices, grid.size),
+        frames=np.concatenate([_pictures(camera, times, recorded.frames_of(camera), grid) for camera in recorded.cameras], axis=1),
         joints=joints.astype(np.float32),
         velocities=velocities.astype(np.float32),
         gripper=recorded.gripper(times).astype(np.float32),
@@ -110,25 +122,26 @@ def held(at: Array, times: Array, values: Array) -> Array:
 
 def _steps(recorded: Timeline, grid: Grid) -> Array:
     """(T,) s: the steps while there are joint states and frames."""
-    start = max(recorded.times[0], recorded.frame_times[0])
-    end = min(recorded.times[-1], recorded.frame_times[-1])
+    streams = [recorded.times, *(camera.times for camera in recorded.cameras)]
+    start, end = max(times[0] for times in streams), min(times[-1] for times in streams)
     if end - start < 2 * grid.step:
         raise RecordingError(f"joint states and frames together for {max(end - start, 0.0):.2f} s, at least {2 * grid.step:g} s needed")
     return np.asarray(start + grid.step * np.arange(int((end - start + ROUNDING) / grid.step) + 1), np.float64)
 
 
-def _nearest(frame_times: Array, at: Array, tolerance: float, start: float) -> list[int]:
+def _nearest(frame_times: Array, at: Array, tolerance: float, what: str) -> list[int]:
     after = np.clip(np.searchsorted(frame_times, at), 1, len(frame_times) - 1)
     indices = np.where(at - frame_times[after - 1] <= frame_times[after] - at, after - 1, after)
     away = np.abs(frame_times[indices] - at)
     if away.max() > tolerance + ROUNDING:
         i = int(np.argmax(away))
-        raise RecordingError(f"frames: the nearest to {at[i] - start:.2f} s is {away[i]:.3f} s away, at most {tolerance:g} s")
+        raise RecordingError(f"{what}: the nearest to {at[i] - at[0]:.2f} s is {away[i]:.3f} s away, at most {tolerance:g} s")
     return [int(i) for i in indices]
 
 
-def _pictures(recorded: Timeline, indices: list[int], size: int) -> NDArray[np.uint8]:
-    """(len(indices), size, size, 3); a frame nearest to several steps is read once."""
+def _pictures(camera: Camera, times: Array, what: str, grid: Grid) -> NDArray[np.uint8]:
+    """(F, size, size, 3), one for every second of the steps' times; a frame nearest to several is read once."""
+    indices = _nearest(camera.times, times[::FRAME_STRIDE], grid.frame_tolerance, what)
     once = sorted(set(indices))
-    read = {index: middle_square(rgb, size) for index, rgb in zip(once, recorded.frames(once), strict=True)}
+    read = {index: middle_square(rgb, grid.size) for index, rgb in zip(once, camera.frames(once), strict=True)}
     return np.stack([read[index] for index in indices])
