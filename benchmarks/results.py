@@ -70,7 +70,7 @@ def merge(name: str, values: dict[str, Any]) -> None:
 def command(part: str) -> dict[str, Any]:
     """The command that runs this part and where that was done, by the keys they are kept under; no folder of this machine in it."""
     arguments = " ".join(map(_without_folder, sys.argv[1:]))
-    return {f"command.{part}": f"python benchmarks/{Path(sys.argv[0]).name} {arguments}", f"origin.{part}": origin()}
+    return {f"command.{part}": f"python {_script()} {arguments}", f"origin.{part}": origin()}
 
 
 def commands(result: dict[str, Any]) -> list[str]:
@@ -80,6 +80,11 @@ def commands(result: dict[str, Any]) -> list[str]:
         found = result.get(key.replace("command.", "origin.", 1), {})
         lines.append(f"- `{result[key]}`: {', '.join(str(found[name]) for name in ('hardware', 'commit', 'date') if name in found)}")
     return lines
+
+
+def _script() -> str:
+    path = Path(sys.argv[0]).resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else f"benchmarks/{path.name}"
 
 
 def _without_folder(argument: str) -> str:

@@ -16,6 +16,11 @@ from act2goal_ros.sim.tasks import environment_of, official_tasks
 HORIZONS = {"short": ("cube-single",), "medium": ("cube-double",), "long": ("cube-triple", "scene")}
 REPLAN_EVERY = (1, 2, 4, 8, 16)  # camera frames
 DENOISING_STEPS = (2, 4, 8)
+PLAN = (
+    "right", "other_episode", "shuffled", "shuffled_way", "permuted_times", "goal_frame", "imagined_places", "features_alone",
+    "places_alone", "masked", "none", "true_future",
+)  # fmt: skip
+CALLED = {"right": "normal", "other_episode": "other_goal", "true_future": "truth"}  # in learning/plans.py
 MSTH = ("paper", "geometric")  # spacings that are multi-scale temporal hashing; the others are what it is compared with
 
 
@@ -30,20 +35,8 @@ class Variant:
 
 def plan_variants(model: str, levels: bool) -> list[Variant]:
     """What of the plan matters; the first is the plan as it is. Without `levels` those that need σ as an input are left out."""
-    settings = {
-        "right": LoopSettings(),
-        "other_episode": LoopSettings(variant="other_goal"),
-        "shuffled": LoopSettings(variant="shuffled"),
-        "shuffled_way": LoopSettings(variant="shuffled_way"),
-        "permuted_times": LoopSettings(variant="permuted_times"),
-        "goal_frame": LoopSettings(variant="goal_frame"),
-        "imagined_places": LoopSettings(variant="imagined_places"),
-        "features_alone": LoopSettings(variant="features_alone"),
-        "places_alone": LoopSettings(variant="places_alone"),
-        "masked": LoopSettings(variant="masked"),
-        "none": LoopSettings(variant="none"),
-        "true_future": LoopSettings(variant="truth"),
-    } | {f"denoised_{n}": LoopSettings(variant="denoised", denoising_steps=n) for n in DENOISING_STEPS}
+    settings = {name: LoopSettings(variant=CALLED.get(name, name)) for name in PLAN}
+    settings |= {f"denoised_{n}": LoopSettings(variant="denoised", denoising_steps=n) for n in DENOISING_STEPS}
     return [Variant(name, model, s) for name, s in settings.items() if levels or s.variant not in LEVELED]
 
 
