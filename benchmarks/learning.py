@@ -112,27 +112,35 @@ def unseen(setting: str, seeds: int, until_success: bool, model: str, episodes: 
 @click.option("--trained", multiple=True, metavar="SPACING=MODEL", help="msth: the model trained for a spacing.")
 @click.option("--same-weights", is_flag=True, help="msth: where none was trained, --model with its frames at other times.")
 @click.option("--env", "environments", multiple=True, type=click.Choice(ENVIRONMENTS), help="plan: may be given several times.")
+@click.option("--variant", "chosen", multiple=True, help="Only these; the others keep the figures that they have.")
 @UNTIL_SUCCESS
 @click.option("--seeds", default=1, show_default=True, help="Evaluation seeds.")
 @model_option
 @episodes_option
 @workers_option
 def ablation(
-    name: str, trained: tuple[str, ...], same_weights: bool, environments: tuple[str, ...], until_success: bool, seeds: int, model: str,
-    episodes: int, workers: int,
+    name: str, trained: tuple[str, ...], same_weights: bool, environments: tuple[str, ...], chosen: tuple[str, ...],
+    until_success: bool, seeds: int, model: str, episodes: int, workers: int,
 ) -> None:  # fmt: skip
     """What of the plan, of replanning, of MSTH matters."""
     where = environments or (ENVIRONMENTS if name == "msth" else ("cube-single",))
     output, weights = OUTPUTS / f"{name}.json", weights_of(model)
     more = [*(f"--trained={pair}" for pair in trained), *(f"--env={e}" for e in where)]
-    more += ["--same-weights"] * same_weights + ["--until-success"] * until_success
+    more += ["--same-weights"] * same_weights + ["--until-success"] * until_success + [f"--variant={variant}" for variant in chosen]
     act2goal("ablate", name, "--model", model, "--episodes", episodes, "--seeds", seeds, "--workers", workers, "--output", output,
              "--rows", EPISODES / f"{name}.jsonl", *more)  # fmt: skip
     found = json.loads(output.read_text())
     values, every = ablation_values(name, found)
+    if chosen:
+        values = kept(results.load(NAME).get(name) or {}, values)
     about = {"environments": list(where), "models": {variant: digest[:12] for variant, digest in found["models"].items()}}
     about |= {"model": weights, "criterion": found["criterion"]}
     store(name, values | {"about": about | {"trained": [pair.partition("=")[0] for pair in trained]}}, every=every)
+
+
+def kept(before: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Entries of `values` with what of the same entries before was not measured again."""
+    return {key: (before.get(key) or {}) | value if isinstance(value, dict) else value for key, value in values.items()}
 
 
 def weights_of(model: str) -> str:
@@ -151,7 +159,7 @@ def ablation_values(name: str, found: dict[str, Any]) -> tuple[dict[str, Any], d
     variants = {key: value | ({"less_than_first": lost[key]} if key in lost else {}) for key, value in found["variants"].items()}
     if name == "replan":
         pairs = {str(n): (variants[str(n)], variants.get(f"{n}_without_prefix")) for n in REPLAN_EVERY if str(n) in variants}
-        steps = {n: given | {"without_prefix": free} for n, (given, free) in pairs.items()}
+        steps = {n: given | ({"without_prefix": free} if free else {}) for n, (given, free) in pairs.items()}
         loss = found["every_frame_loss"]
         return steps | {"every_frame_loss": loss}, {"replan_every_frame_loss": loss["difference"]}
     if name == "msth":

@@ -118,13 +118,13 @@ def replan(found: Entry, loss: float | None) -> list[str]:
     for steps in ("1", "2", "4", "8", "16"):
         entry = found.get(steps) or {}
         other = entry.get("without_prefix") or {}
-        rows.append([steps, percent(entry.get("success_rate")), interval(entry.get("interval")), percent(other.get("success_rate")),
-                     interval(other.get("interval"))])  # fmt: skip
-    heads = ["a chunk every … frames of 40 ms", "with prefix conditioning", "95 %", "without", "95 %"]
+        cells = [(percent(of.get("success_rate")), interval(of.get("interval")), str(of.get("episodes", ""))) for of in (entry, other)]
+        rows.append([steps, *cells[0], *cells[1]])
+    heads = ["a chunk every … frames of 40 ms", "with prefix conditioning", "95 %", "episodes", "without", "95 %", "episodes"]
     detail = found.get("every_frame_loss") or {}
     paired = f": {points(detail)}, of {detail['episodes']} paired episodes; best: {detail['best']}" if detail else ""
     lost = NOT if loss is None else f"{100 * loss:.1f} points"
-    text = f"Every frame with prefix loses to the best of the ten: {lost} (asked: ≤ 2){paired}. {BEST}"
+    text = f"Every frame with prefix loses to the best of {detail.get('of', 10)} ways: {lost} (asked: ≤ 2){paired}. {BEST}"
     return [headed("Replanning", found.get("about")), "", *table(heads, rows), text, ""]
 
 

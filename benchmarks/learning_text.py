@@ -71,7 +71,7 @@ INTRO = (
     "(95 %)."
 )
 LEVELS = "True future and denoising need weights exported with the noise level as an input."
-BEST = "The best of ten is picked by the same episodes, which favours it."
+BEST = "The best is picked by the same episodes, which favours it."
 BASELINES = {
     "act2goal": "act2goal, imagining the way",
     "act": "LeRobot's ACT, the goal's picture as a second camera",

@@ -82,14 +82,17 @@ def test_parts_keep_each_other_and_the_issue_s_keys(folder: Path) -> None:
 def test_ablations_as_they_are_called(folder: Path) -> None:
     variants = dict.fromkeys(("1", "2", "4", "8", "16", "1_without_prefix", "2_without_prefix"), RATE)
     lost = {name: PAIRED for name in variants if name != "1"}
-    loss = PAIRED | {"best": "4"}
+    loss = PAIRED | {"best": "4", "of": 7}
     values, every = learning.ablation_values("replan", {"variants": variants, "less_than_first": lost, "every_frame_loss": loss})
     assert every == {"replan_every_frame_loss": 0.012}
     assert values["2"]["success_rate"] == 0.9 and values["2"]["without_prefix"]["success_rate"] == 0.9
-    assert values["16"]["without_prefix"] is None
+    assert "without_prefix" not in values["16"]
+    again = learning.kept(values, {"2": RATE | {"success_rate": 0.5}, "every_frame_loss": loss | {"best": "2"}})
+    assert again["2"]["success_rate"] == 0.5 and again["2"]["without_prefix"]["success_rate"] == 0.9 and set(again) < set(values)
     learning.store("replan", values, every=every)
     text = learning_page.page(stored(folder))
-    assert "loses to the best of the ten: 1.2 points (asked: ≤ 2): +1.2 (-1.0 to +3.0), of 250 paired episodes; best: 4" in text
+    assert "| 2 | 90.0 % | 80.0 – 95.0 % | 750 | 90.0 % | 80.0 – 95.0 % | 750 |" in text
+    assert "loses to the best of 7 ways: 1.2 points (asked: ≤ 2): +1.2 (-1.0 to +3.0), of 250 paired episodes; best: 4" in text
     by_horizon = {"paper": {"long": RATE}, "fixed": {"long": RATE}}
     values, _ = learning.ablation_values("msth", {"variants": {}, "less_than_first": {}, "by_horizon": by_horizon, "long_gain": None})
     assert values["long_gain"] is None and values["paper"]["long"]["episodes"] == 750

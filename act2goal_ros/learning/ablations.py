@@ -108,11 +108,11 @@ def long_gain(rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def every_frame_loss(rows: Sequence[Row]) -> dict[str, Any]:
-    """Success of the best way to replan, any period, with or without prefix, minus every frame with it, paired."""
+    """Success of the best of the ways to replan that were run minus every frame with prefix, paired; `of`: how many they are."""
     names = sorted({row["name"] for row in rows})
     of = {name: [row for row in rows if row["name"] == name] for name in names}
     best = max(names, key=lambda name: summary(of[name])["success_rate"])
-    return {"best": best} | paired_rows(of[best], of["1"])
+    return {"best": best, "of": len(names)} | paired_rows(of[best], of["1"])
 
 
 def _replaced(rows: Sequence[Row]) -> dict[str, int]:
