@@ -8,6 +8,7 @@ stays. benchmarks/learning_page.py makes docs/results.md of it.
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,7 +19,7 @@ from results import ROOT
 
 from act2goal_ros import paths
 from act2goal_ros.cli.eval import UNTIL_SUCCESS
-from act2goal_ros.learning import released
+from act2goal_ros.learning import ablations, released
 from act2goal_ros.learning.ablations import HORIZONS, REPLAN_EVERY
 from act2goal_ros.serving.bundle import WEIGHTS, ModelBundle
 from act2goal_ros.sim.look import UNSEEN
@@ -112,7 +113,7 @@ def unseen(setting: str, seeds: int, until_success: bool, model: str, episodes: 
 @click.option("--trained", multiple=True, metavar="SPACING=MODEL", help="msth: the model trained for a spacing.")
 @click.option("--same-weights", is_flag=True, help="msth: where none was trained, --model with its frames at other times.")
 @click.option("--env", "environments", multiple=True, type=click.Choice(ENVIRONMENTS), help="plan: may be given several times.")
-@click.option("--variant", "chosen", multiple=True, help="Only these; the others keep the figures that they have.")
+@click.option("--variant", "chosen", multiple=True, help="plan, replan: only these; figures of the others are of the rows that they have.")
 @UNTIL_SUCCESS
 @click.option("--seeds", default=1, show_default=True, help="Evaluation seeds.")
 @model_option
@@ -123,6 +124,8 @@ def ablation(
     until_success: bool, seeds: int, model: str, episodes: int, workers: int,
 ) -> None:  # fmt: skip
     """What of the plan, of replanning, of MSTH matters."""
+    if chosen and name == "msth":
+        raise click.UsageError("--variant is for plan and replan")
     where = environments or (ENVIRONMENTS if name == "msth" else ("cube-single",))
     output, weights = OUTPUTS / f"{name}.json", weights_of(model)
     more = [*(f"--trained={pair}" for pair in trained), *(f"--env={e}" for e in where)]
@@ -130,17 +133,20 @@ def ablation(
     act2goal("ablate", name, "--model", model, "--episodes", episodes, "--seeds", seeds, "--workers", workers, "--output", output,
              "--rows", EPISODES / f"{name}.jsonl", *more)  # fmt: skip
     found = json.loads(output.read_text())
-    values, every = ablation_values(name, found)
     if chosen:
-        values = kept(results.load(NAME).get(name) or {}, values)
+        found |= of_all_rows(name, found["models"].values())
+    values, every = ablation_values(name, found)
     about = {"environments": list(where), "models": {variant: digest[:12] for variant, digest in found["models"].items()}}
     about |= {"model": weights, "criterion": found["criterion"]}
     store(name, values | {"about": about | {"trained": [pair.partition("=")[0] for pair in trained]}}, every=every)
 
 
-def kept(before: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Entries of `values` with what of the same entries before was not measured again."""
-    return {key: (before.get(key) or {}) | value if isinstance(value, dict) else value for key, value in values.items()}
+def of_all_rows(name: str, digests: Iterable[str]) -> dict[str, Any]:
+    """Figures of all the rows that an ablation has of these models, by whichever command they were measured."""
+    lines = (EPISODES / f"{name}.jsonl").read_text().splitlines()[1:]
+    rows = [row for row in map(json.loads, lines) if row["model"] in set(digests)]
+    variants = ablations.plan_variants("", True) if name == "plan" else ablations.replan_variants("")
+    return ablations.figures(name, rows, [v.name for v in variants if any(row["name"] == v.name for row in rows)])
 
 
 def weights_of(model: str) -> str:
@@ -158,8 +164,11 @@ def ablation_values(name: str, found: dict[str, Any]) -> tuple[dict[str, Any], d
     lost = found["less_than_first"]
     variants = {key: value | ({"less_than_first": lost[key]} if key in lost else {}) for key, value in found["variants"].items()}
     if name == "replan":
-        pairs = {str(n): (variants[str(n)], variants.get(f"{n}_without_prefix")) for n in REPLAN_EVERY if str(n) in variants}
-        steps = {n: given | ({"without_prefix": free} if free else {}) for n, (given, free) in pairs.items()}
+        steps = {}
+        for n in REPLAN_EVERY:
+            free = variants.get(f"{n}_without_prefix")
+            if entry := variants.get(str(n), {}) | ({"without_prefix": free} if free else {}):
+                steps[str(n)] = entry
         loss = found["every_frame_loss"]
         return steps | {"every_frame_loss": loss}, {"replan_every_frame_loss": loss["difference"]}
     if name == "msth":

@@ -67,7 +67,7 @@ INTRO = (
     "camera frame every 40 ms, 40 ms from frame to command); at rest and released: success at the end, with the joints at rest and the "
     "gripper open. Every evaluation seed has resets of its own. Intervals of rates are Wilson's (95 %) over all episodes: the five "
     "tasks are all there are, not a sample, and resets are drawn for each, so they are rather too wide; an interval for other tasks of "
-    "the kind (Student's t over the tasks' rates) is in the JSON. Differences are paired by task and reset, with a bootstrap interval "
+    "the kind (Student's t over the tasks' rates) is in the JSON. Differences are paired by task and reset, with Newcombe's interval "
     "(95 %)."
 )
 LEVELS = "True future and denoising need weights exported with the noise level as an input."

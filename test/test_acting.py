@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from training_under_test import TINY  # noqa: E402
 
-from act2goal_ros.cli.train import KNOWN_SHARE, command  # noqa: E402
+from act2goal_ros.cli.train import KNOWN_SHARE, _Run, command  # noqa: E402
 from act2goal_ros.learning import acting, fit, system, train  # noqa: E402
 from act2goal_ros.learning.acting import Acting, ToldPolicy  # noqa: E402
 from act2goal_ros.learning.batches import HOLD_STEPS, Batch, Episodes, Sampler  # noqa: E402
@@ -238,6 +238,30 @@ def test_a_stage_goes_on_from_the_part_acting(tiny: None, tmp_path: Path, monkey
     assert result.exit_code == 0 and "acting" not in result.output and given[-1][1] == 1.0, result.output
     result = call(blind, run, "--part", "stage1", "--steps", "1")
     assert result.exit_code == 1 and "was recorded without pictures" in result.output, "a stage needs pictures"
+
+
+@pytest.mark.parametrize("part", ["stage2", "distilled"])
+def test_later_stages_keep_the_live_encoder_that_they_start_from(
+    part: str, tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a run's part looking learnt was where stage 1 began; it has gone on from there."""
+    seen, run = tmp_path / "seen", tmp_path / "run"
+    write_shard(seen / "00000", [labelled(seed, TINY.camera_size) for seed in range(3)])
+    for name in ("looking", "stage1"):
+        result = call(seen, run, "--part", name, "--steps", "2")
+        assert result.exit_code == 0, result.output
+    assert "goes on from the part looking" in result.output
+    given: list[dict[str, torch.Tensor]] = []
+
+    def watched(_: object, made: System, name: str) -> None:
+        given.append({key: value.clone() for key, value in made.expert.live.state_dict().items()})
+
+    monkeypatch.setattr(_Run, "_stage", watched)
+    result = call(seen, run, "--part", part, "--steps", "1", "--start-from", str(run / "stage1.pt"))
+    assert result.exit_code == 0 and "part looking" not in result.output, result.output
+    learnt = load(run / "stage1.pt")["average"]
+    for name, value in given[0].items():
+        assert torch.equal(value, learnt[f"expert.live.{name}"]), name
 
 
 def test_a_stage_learns_beside_it_from_data_without_pictures_and_the_part_world_leaves_the_expert_alone(tiny: None, tmp_path: Path) -> None:

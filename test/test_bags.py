@@ -130,7 +130,7 @@ def test_a_camera_among_several_that_cannot_be_used_is_named(tmp_path: Path) -> 
     for cameras, reason in (
         (("image_raw", "side"), r"no pictures on side or side/compressed \(--camera\); topics with messages: /image_raw"),
         (("image_raw", "/image_raw"), r"/image_raw is given twice \(--camera\)"),
-        (both, r"frames of /wrist/image_raw/compressed: the nearest to 1\.20 s is 0\.300 s away, at most 0\.06 s"),
+        (both, r"frames of wrist/image_raw: the nearest to 1\.20 s is 0\.300 s away, at most 0\.06 s"),
     ):
         with pytest.raises(RecordingError, match=reason):
             episode_of_bag(path, BagOptions(robot=ROBOT, cameras=cameras), GRID)
@@ -164,6 +164,42 @@ def test_two_arms_in_one_recording_must_be_told_apart(tmp_path: Path) -> None:
         bag.add(f"/{side}/joint_states", "joints", 0.0, joint_state(0.0, 0.0, 0.0))
     with pytest.raises(BagError, match="joint_states may be /left/joint_states or /right/joint_states"):
         episode_of_bag(bag.close(), OPTIONS, GRID)
+
+
+def test_a_camera_of_another_namespace_is_not_taken_for_one_that_is_compressed(tmp_path: Path) -> None:
+    bag = Bag(tmp_path / "bag")
+    for k in range(60):
+        t = k / 30
+        bag.add("/joint_states", "joints", t, joint_state(t, t, 0.25))
+        bag.add("/image_raw/compressed", "compressed", t, compressed(t, t))
+        bag.add("/wrist/image_raw", "raw", t, raw(t + 5.0, t))
+    path = bag.close()
+    for cameras in ((), ("image_raw",), ("/image_raw",)):
+        made = episode_of_bag(path, BagOptions(robot=ROBOT, cameras=cameras), GRID)
+        assert made.frames[0, 64, 64, 0] == pytest.approx(20, abs=2) and made.cameras == (cameras or ("image_raw",))
+    with pytest.raises(RecordingError, match="no pictures on /side/image_raw"):
+        episode_of_bag(path, BagOptions(robot=ROBOT, cameras=("/side/image_raw",)), GRID)
+
+
+def test_a_topic_of_another_type_is_named(tmp_path: Path) -> None:
+    bag = Bag(tmp_path / "bag")
+    for k in range(60):
+        bag.add("/joint_states", "joints", k / 30, joint_state(k / 30, k / 30, 0.25))
+        bag.add("/image_raw", "raw", k / 30, raw(k / 30, k / 30))
+    bag.add("/gripper_controller/command", "joints", 1.0, joint_state(1.0, 1.0, 0.25))
+    with pytest.raises(RecordingError, match="/gripper_controller/command is sensor_msgs/msg/JointState, must be std_msgs/msg/Float64"):
+        episode_of_bag(bag.close(), OPTIONS, GRID)
+
+
+@pytest.mark.parametrize("kind", ["reference", "trajectory"])
+def test_an_arm_that_did_not_follow_its_commands_is_refused(kind: str, tmp_path: Path) -> None:
+    """As when it is led by hand: the controller was on at first only, and its last set-point is not what was done afterwards."""
+    without = ("trajectory",) if kind == "reference" else ("reference",)
+    path = teleoperated(tmp_path / "bag", without=without, harm=lambda t, of, made: None if of == kind and t > 0.1 else made)
+    with pytest.raises(RecordingError, match=r"wrist_3_joint is \d\.\d\d rad from its command at .* s, at most 0\.3 rad: .*--command next"):
+        episode_of_bag(path, OPTIONS, GRID)
+    made = episode_of_bag(path, BagOptions(robot=ROBOT, command="next"), GRID)
+    np.testing.assert_allclose(made.command[:-1, :6], made.joints[1:], atol=2e-4)
 
 
 def nan_in_reference(seconds: float, kind: str, made: Any) -> Any:
@@ -268,6 +304,38 @@ def test_conversion_goes_on_where_it_was_interrupted_and_names_what_it_skips(tmp
     assert reasons["f"].endswith("steps, at least 17 needed")
     assert (folder / "00000" / "index.json").stat().st_mtime_ns == first
     assert [e.source for p in sorted(folder.iterdir()) for e in read_shard(p)] == [str(p) for p in bags[:3]]
+
+
+def test_a_damaged_shard_s_recordings_are_made_again(tmp_path: Path) -> None:
+    bags = [teleoperated(tmp_path / name, total=1.5) for name in ("a", "b")]
+    folder, config = tmp_path / "shards", PRESETS["tiny"]
+    *_, done = convert(sources(*bags), folder, config)
+    frames = folder / "00000" / "frames.npy"
+    frames.write_bytes(frames.read_bytes()[: frames.stat().st_size // 2])
+    (folder / "00007.tmp").mkdir()
+    (folder / "00007.tmp" / "index.json").write_text((folder / "00000" / "index.json").read_text())
+    *_, again = convert(sources(*bags), folder, config)
+    assert (done.made, again.made, again.known) == (2, 2, 0)
+    assert [episode.source for episode in Episodes(folder).all] == [str(path) for path in bags]
+
+
+def test_what_a_folder_has_with_other_cameras_is_not_taken_for_the_same(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        two_cameras(tmp_path / name)
+    folder = tmp_path / "shards"
+
+    def called(bag: str, *cameras: str, preset: str = "tiny") -> str:
+        options = [option for camera in cameras for option in ("--camera", camera)]
+        return CliRunner().invoke(command, ["bag", str(tmp_path / bag), str(folder), *options, "--preset", preset]).output
+
+    assert "1 episodes made" in called("a", "image_raw", "wrist/image_raw")
+    assert "0 episodes made, 1 were there" in called("a", "image_raw", "wrist/image_raw")
+    reason = f"{tmp_path / 'a'} as image_raw, wrist/image_raw saw it, asked for is image_raw: give another folder"
+    assert reason in called("a", "image_raw")
+    assert "in 128 × 256 pixels, asked for are 224 × 448: give another folder" in called("a", "image_raw", "wrist/image_raw", preset="base")
+    assert "1 episodes made" in called("b", "wrist/image_raw", "image_raw")
+    checked = CliRunner().invoke(command, ["check", str(folder), "--views", "2"]).output
+    assert "00001, episode 0: shows wrist/image_raw, image_raw from the top, earlier episodes image_raw, wrist/image_raw" in checked
 
 
 def test_rollouts_become_episodes_that_are_trained_on(tmp_path: Path) -> None:

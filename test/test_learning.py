@@ -20,6 +20,7 @@ from act2goal_ros.learning.batches import AGES, HOLD_STEPS, Episodes, Sampler, a
 from act2goal_ros.learning.dataset import Episode, write_shard  # noqa: E402
 from act2goal_ros.learning.distill import Student  # noqa: E402
 from act2goal_ros.learning.system import System, load  # noqa: E402
+from act2goal_ros.model.autoencoder import Autoencoder  # noqa: E402
 from act2goal_ros.model.config import ConfigError, ModelConfig  # noqa: E402
 from act2goal_ros.model.kinematics import ForwardKinematics  # noqa: E402
 from act2goal_ros.model.msth import SPACINGS, frame_offsets, select  # noqa: E402
@@ -399,6 +400,25 @@ def test_an_exported_model_is_exported_again(system: System, tmp_path: Path) -> 
     assert result.exit_code == 0, result.output
     bundle = ModelBundle.load(made, "ur5e_sim")
     assert bundle.config.flow_steps == 2 and bundle.manifest["training"] == {"from": "weights"}
+
+
+def test_an_export_leaves_no_networks_of_another_in_its_folder(system: System, tmp_path: Path) -> None:
+    """Networks that are optional would be taken from it: the noise level as an input."""
+    export(system, tmp_path, {"name": "small", "robots": ["ur5e_sim"]})
+    (tmp_path / "imagine_level.onnx").write_bytes(b"of another model")
+    export(system, tmp_path, {"name": "small", "robots": ["ur5e_sim"]})
+    assert not (tmp_path / "imagine_level.onnx").exists()
+    assert "imagine_level.onnx" not in json.loads((tmp_path / "manifest.json").read_text())["files"]
+
+
+def test_latents_are_normal_in_each_of_several_views() -> None:
+    """One camera's picture is bright, the other's dark: neither is to change what the other's latents are."""
+    torch.manual_seed(0)
+    autoencoder = Autoencoder(replace(SMALL, views=2))
+    pictures = torch.cat([0.7 + 0.3 * torch.rand(16, 3, 64, 64), 0.2 * torch.rand(16, 3, 64, 64)], dim=2)
+    autoencoder.normalise(pictures)
+    latents = autoencoder.encode(pictures)
+    assert latents.mean((0, 2, 3)).abs().max() < 1e-4 and (latents.std((0, 2, 3)) - 1).abs().max() < 1e-3
 
 
 def test_the_mean_of_two_trainings_is_exported(system: System, tmp_path: Path) -> None:

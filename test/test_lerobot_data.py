@@ -214,6 +214,18 @@ def test_another_rate_unit_and_order_of_joints_are_read(tmp_path: Path) -> None:
         np.testing.assert_allclose(episode.frames[:, 48, 48, 0], 40 + 3 * 3 * np.arange(steps // 2), atol=3)
 
 
+def test_velocities_are_in_degrees_where_joints_are(shards: Path, tmp_path: Path) -> None:
+    before = made(41, 1)
+    turned = replace(before, joints=np.degrees(before.joints), velocities=np.degrees(before.velocities), command=np.degrees(before.command))
+    write_shard(tmp_path / "shards" / "00000", [turned, turned])
+    loaded = load_episodes(shards, CONFIG)
+    loaded.shards[:], loaded.by_shard[:] = [tmp_path / "shards" / "00000"], [[turned, turned]]
+    list(export(loaded, tmp_path / "set", CONFIG, ExportOptions()))
+    after = episodes_of(tmp_path / "set", degrees=True)[0]
+    np.testing.assert_allclose(after.velocities, before.velocities, atol=1e-5)
+    np.testing.assert_allclose(after.joints, before.joints, atol=1e-5)
+
+
 def test_joints_and_cameras_are_chosen_by_name(tmp_path: Path) -> None:
     folder = foreign(tmp_path / "set")
     with pytest.raises(LeRobotError, match=r"observation.state has no elbow; it has gripper.pos, shoulder_pan_joint.pos"):

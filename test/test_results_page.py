@@ -87,8 +87,8 @@ def test_ablations_as_they_are_called(folder: Path) -> None:
     assert every == {"replan_every_frame_loss": 0.012}
     assert values["2"]["success_rate"] == 0.9 and values["2"]["without_prefix"]["success_rate"] == 0.9
     assert "without_prefix" not in values["16"]
-    again = learning.kept(values, {"2": RATE | {"success_rate": 0.5}, "every_frame_loss": loss | {"best": "2"}})
-    assert again["2"]["success_rate"] == 0.5 and again["2"]["without_prefix"]["success_rate"] == 0.9 and set(again) < set(values)
+    free, _ = learning.ablation_values("replan", {"variants": {"8_without_prefix": RATE}, "less_than_first": {}, "every_frame_loss": loss})
+    assert free["8"] == {"without_prefix": RATE}
     learning.store("replan", values, every=every)
     text = learning_page.page(stored(folder))
     assert "| 2 | 90.0 % | 80.0 – 95.0 % | 750 | 90.0 % | 80.0 – 95.0 % | 750 |" in text
@@ -96,6 +96,19 @@ def test_ablations_as_they_are_called(folder: Path) -> None:
     by_horizon = {"paper": {"long": RATE}, "fixed": {"long": RATE}}
     values, _ = learning.ablation_values("msth", {"variants": {}, "less_than_first": {}, "by_horizon": by_horizon, "long_gain": None})
     assert values["long_gain"] is None and values["paper"]["long"]["episodes"] == 750
+
+
+def test_figures_of_some_ways_to_replan_are_of_all_rows_of_their_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning, "EPISODES", tmp_path)
+    row = {"task": "cube-single-1", "evaluation": 0, "at_rest": None}
+    rows = [row | {"name": "1", "model": "a", "seed": seed, "success": seed > 0} for seed in range(4)]
+    rows += [row | {"name": "8_without_prefix", "model": "a", "seed": seed, "success": True} for seed in range(2)]
+    rows += [row | {"name": "1", "model": "former", "seed": 9, "success": False}]
+    (tmp_path / "replan.jsonl").write_text("\n".join(map(json.dumps, [{}, *rows])))
+    found = learning.of_all_rows("replan", ["a"])
+    assert found["variants"]["1"]["success_rate"] == 0.75 and found["variants"]["8_without_prefix"]["episodes"] == 2
+    loss = found["every_frame_loss"]
+    assert (loss["best"], loss["difference"], loss["of"], loss["episodes"]) == ("8_without_prefix", 0.5, 2, 2)
 
 
 def test_other_networks_of_the_shipped_weights_are_shipped_weights(tmp_path: Path) -> None:

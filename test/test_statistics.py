@@ -20,7 +20,11 @@ def test_wilson_at_the_ends() -> None:
 
 def test_paired_difference() -> None:
     same = paired_difference([True, False] * 20, [True, False] * 20)
-    assert same["difference"] == same["low"] == same["high"] == 0.0
+    assert same["difference"] == 0.0 and -0.1 < same["low"] < 0.0 < same["high"] < 0.1
+    alike = paired_difference([True] * 10, [True] * 10)
+    assert alike["low"] == pytest.approx(-alike["high"]) and alike["high"] == pytest.approx(1.0 - wilson(10, 10)[0])
+    published = paired_difference([True] * 48 + [False] * 2, [True] * 36 + [False] * 12 + [True] * 2)  # Newcombe's first example
+    assert (published["difference"], published["low"], published["high"]) == pytest.approx((0.2, 0.0569, 0.3404), abs=1e-4)
     worse = paired_difference([False] * 30 + [True] * 10, [True] * 40)
     assert worse["difference"] == -0.75
     assert worse["low"] < -0.75 < worse["high"] < 0

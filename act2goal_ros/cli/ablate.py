@@ -37,7 +37,7 @@ def command(
     """Run an ablation: plan (right, another episode's, shuffled, permuted times, goal frame, parts withheld, masked, none, true future,
     denoised), replan (a chunk every 1 to 16 frames, with and without prefix conditioning), or msth (spacings of the imagined frames).
 
-    Every variant runs the same resets. Intervals: Wilson's for rates, a paired bootstrap for differences (95 %).
+    Every variant runs the same resets. Intervals: Wilson's for rates, Newcombe's for differences of pairs (95 %).
     """
     from act2goal_ros.learning import ablations
     from act2goal_ros.learning.jobs import run_jobs
@@ -90,12 +90,9 @@ def _report(name: str, rows: list[dict[str, Any]], names: list[str], about: dict
     from act2goal_ros.learning import ablations
     from act2goal_ros.learning.tables import variant_table
 
-    found = ablations.compare(rows, names)
+    found = ablations.figures(name, rows, names)
     click.echo(variant_table(name, found["variants"], found["less_than_first"]))
-    if name == "replan" and "1" in names:
-        found["every_frame_loss"] = ablations.every_frame_loss(rows)
     if name == "msth":
-        found |= {"by_horizon": ablations.by_horizon(rows, names), "long_gain": ablations.long_gain(rows)}
         for horizon in ablations.HORIZONS:
             own = {variant: found["by_horizon"][variant][horizon] for variant in names if horizon in found["by_horizon"][variant]}
             if own:

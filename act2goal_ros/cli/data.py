@@ -120,7 +120,7 @@ def bag(bags: tuple[Path, ...], folder: Path, robot: str, cameras: tuple[str, ..
     from act2goal_ros.control.robot import RobotConfig, RobotError
     from act2goal_ros.data.bag import BagError
     from act2goal_ros.data.messages import find_recordings
-    from act2goal_ros.learning.bags import BagOptions, episode_of_bag
+    from act2goal_ros.learning.bags import BagOptions, asked_cameras, episode_of_bag
     from act2goal_ros.learning.convert import Source
 
     config = _config(preset, len(cameras))
@@ -130,7 +130,8 @@ def bag(bags: tuple[Path, ...], folder: Path, robot: str, cameras: tuple[str, ..
         found = list(dict.fromkeys(path.resolve() for given in bags for path in find_recordings(given)))
     except (RobotError, BagError) as error:
         raise click.ClickException(str(error)) from error
-    sources = (Source(str(path), partial(episode_of_bag, path, options, grid), path) for path in found)
+    asked = asked_cameras(options)
+    sources = (Source(str(path), partial(episode_of_bag, path, options, grid), path, cameras=asked) for path in found)
     _convert(sources, len(found), folder, config)
 
 
@@ -171,7 +172,7 @@ def lerobot(dataset: Path, folder: Path, robot: str, state: str, action: str, ca
         raise click.ClickException(str(error)) from error
     config = _config(preset, len(cameras))
     grid = _grid(config, 0.5 / made.data.fps, 1.5 / made.data.fps)
-    sources = (Source(made.name(e), partial(made.episode, e, grid), dataset, e.number) for e in entries)
+    sources = (Source(made.name(e), partial(made.episode, e, grid), dataset, e.number, made.cameras) for e in entries)
     _convert(sources, len(entries), folder, config)
 
 

@@ -59,10 +59,10 @@ def command(
         folder = paths.model(model)
         bundle, settings = ModelBundle.load(folder), LoopSettings(**options)
         wanted = resets([task for env in environments for task in _tasks(env, kind, options["look"])], episodes, range(seeds))
+        if kind == "random" or options["look"] == "unseen:region":
+            wanted = resets(sorted({task for _, task, _ in wanted}), len(TASKS) * episodes, range(seeds))
     except (FileNotFoundError, ModelError, ValueError) as error:
         raise click.ClickException(str(error)) from error
-    if kind == "random" or options["look"] == "unseen:region":
-        wanted = resets(sorted({task for _, task, _ in wanted}), len(TASKS) * episodes, range(seeds))
     kept = (str(films), films_each) if films else None
     jobs = [Job("eval", str(folder), settings, task, seed, e, bundle.hash, kept, samples=detector) for e, task, seed in wanted]
     header = {"options": options} | CRITERION

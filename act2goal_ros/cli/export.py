@@ -61,10 +61,21 @@ def command(
         training["averaged_with"] = [each.name for each in others]
     description = {"name": name, "robots": list(robots), "training": training}
     if about is not None:
-        description |= json.loads(about.read_text())
+        description |= _told(about)
     try:
         differences = export(system, folder, description, levels)
     except (ConfigError, BackendError, OSError) as error:
         raise click.ClickException(str(error)) from error
     for network, difference in differences.items():
         click.echo(f"{network}: differs from torch by {difference:.1e} of its range")
+
+
+def _told(about: Path) -> dict[str, Any]:
+    """What a JSON file tells of a model."""
+    try:
+        told = json.loads(about.read_text())
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"--about {about} is no JSON: {error}") from error
+    if not isinstance(told, dict):
+        raise click.ClickException(f"--about {about} holds a {type(told).__name__}, must be a JSON object")
+    return told

@@ -53,11 +53,11 @@ PICTURES = {"autoencoder": 32, "looking": 64}  # a step
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="auto: cuda if there is one.")
 @click.option("--processes", default=1, show_default=True, help="One for each GPU, or several on CPUs; they share each step's plans.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="bf16: of activations only.")
-@click.option("--check-steps", default=500, show_default=True, help="Between held-out losses and pictures.")
+@click.option("--check-steps", default=500, show_default=True, type=click.IntRange(1), help="Between held-out losses and pictures.")
 @click.option("--start-from", type=click.Path(exists=True, path_type=Path),
               help="Checkpoint, or folder of an exported model, whose weights to start from.")
 @click.option("--spacing", type=click.Choice(SPACINGS), help="Of the imagined frames (MSTH); default: the preset's.")
-@click.option("--threads", default=1, show_default=True, help="Of each process.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Of each process.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--preset", default="tiny", show_default=True, help="tiny: two CPU cores; base: one GPU; paper: LTX-Video's layout.")
 @click.option("--pretrained", type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -244,7 +244,7 @@ class _Run:
         acting.train_acting(self.episodes, system, self.folder, schedule, weights, self.fabric, self.cadence)
 
     def _look(self, system: "System", part: str) -> None:
-        """Trains the live encoder where that is asked for and not done; gives it what it learnt."""
+        """Trains the live encoder where that is asked for and not done; gives it what it learnt, where no stage went on from that yet."""
         from act2goal_ros.learning import looking
 
         labelled = looking.is_labelled(self.episodes)
@@ -253,7 +253,8 @@ class _Run:
         if part in ("looking", "all") and labelled and not (self.folder / f"{looking.NAME}.pt").exists():
             live, schedule = system.expert.live, self.schedules["looking"]
             looking.train_looking(self.episodes, self.config, live, self.folder, schedule, self.fabric, self.cadence)
-        looking.take_over(system.expert.live, self.folder)
+        if part in ("looking", "world", "stage1", "all") and looking.take_over(system.expert.live, self.folder):
+            click.echo(f"{self.folder}: goes on from the part looking")
 
     def _prepare_latents(self, start: dict[str, Any] | None) -> None:
         """With the run's autoencoder; where it has none, with that of what it starts from; else it is trained. One that is given (ltx)

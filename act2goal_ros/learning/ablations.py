@@ -85,6 +85,16 @@ def compare(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
     return {"variants": summaries, "less_than_first": {name: paired_rows(first, of[name]) for name in names[1:]}}
 
 
+def figures(name: str, rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
+    """`compare` of the ablation's variants, and what is asked of it: `every_frame_loss` of replan, `by_horizon` and `long_gain` of msth."""
+    found = compare(rows, names)
+    if name == "replan":
+        found["every_frame_loss"] = every_frame_loss(rows)
+    if name == "msth":
+        found |= {"by_horizon": by_horizon(rows, names), "long_gain": long_gain(rows)}
+    return found
+
+
 def by_horizon(rows: Sequence[Row], names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """A summary of each variant on each horizon that was run."""
     found: dict[str, dict[str, Any]] = {name: {} for name in names}

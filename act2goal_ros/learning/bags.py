@@ -17,12 +17,20 @@ from act2goal_ros.data.pictures import ImageError, Rgb, decode, to_rgb
 from act2goal_ros.data.rollout import Received, stamp
 from act2goal_ros.learning.commands import Sent, in_force, read_points
 from act2goal_ros.learning.dataset import Episode
-from act2goal_ros.learning.resample import Camera, Grid, RecordingError, Sampled, Timeline, held, interpolate, to_episode
+from act2goal_ros.learning.resample import Camera, Grid, RecordingError, Sampled, Timeline, check_times, held, interpolate, to_episode
 
 Array = NDArray[np.float64]
 COMMANDS = ("auto", "reference", "trajectory", "next")
 CONTROL_STATUS = "control_status"  # of a rollout: has the gripper's command whichever interface it goes to
+TYPES = {  # by _Topics' names
+    "joints": "sensor_msgs/msg/JointState",
+    "reference": "control_msgs/msg/JointTrajectoryControllerState",
+    "trajectory": "trajectory_msgs/msg/JointTrajectory",
+    "gripper": "std_msgs/msg/Float64",
+    "status": "act2goal_msgs/msg/ControlStatus",
+}
 PICTURES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+FOLLOWS = 0.3  # rad, as far as a joint may be from its command; farther, and commands are missing or of something else
 OTHER_CLOCK = 1.0  # s; stamps further from the time of reception are of another clock, a simulation's
 
 
@@ -73,6 +81,11 @@ class _Topics:
         return [topic for topic in (*self.cameras, *others) if topic]
 
 
+def asked_cameras(options: BagOptions) -> tuple[str, ...]:
+    """The cameras' names as they were asked for, which episodes keep: recorded names have namespaces and ways to transport."""
+    return options.cameras or (options.robot.camera.topic,)
+
+
 def episode_of_bag(path: Path, options: BagOptions, grid: Grid) -> Episode:
     """One recording as one episode. Raises BagError, RecordingError or ImageError naming what is wrong with it."""
     return to_episode(read_bag(path, options), grid)
@@ -100,7 +113,7 @@ def _topics(recording: Recording, options: BagOptions) -> _Topics:
     joints = recording.find(robot.joint_states_topic)
     if joints is None:
         raise RecordingError(f"no messages on {robot.joint_states_topic}; topics with messages: {there}")
-    cameras = tuple(_camera(recording, name, there) for name in options.cameras or (robot.camera.topic,))
+    cameras = tuple(_camera(recording, name, there) for name in asked_cameras(options))
     if twice := [camera for i, camera in enumerate(cameras) if camera in cameras[:i]]:
         raise RecordingError(f"{twice[0]} is given twice (--camera)")
     commands = {"reference": robot.controller.state_topic, "trajectory": robot.controller.joint_trajectory_topic}
@@ -109,12 +122,20 @@ def _topics(recording: Recording, options: BagOptions) -> _Topics:
         raise RecordingError(f"no messages on {commands[options.command]} (--command {options.command}); topics with messages: {there}")
     gripper = recording.find(robot.gripper.command_topic) if robot.gripper.interface == "topic" else None
     status = None if gripper else recording.find(CONTROL_STATUS)
-    return _Topics(joints, cameras, gripper=gripper or "", status=status or "", **found)
+    topics = _Topics(joints, cameras, gripper=gripper or "", status=status or "", **found)
+    for name, kind in TYPES.items():
+        topic = getattr(topics, name)
+        if topic and recording.topics[topic] != kind:
+            raise RecordingError(f"{topic} is {recording.topics[topic]}, must be {kind}")
+    return topics
 
 
 def _camera(recording: Recording, name: str, there: str) -> str:
-    """The recorded topic of these pictures."""
-    camera = recording.find(name) or recording.find(f"{name}/compressed")
+    """The recorded topic of these pictures: under that name, else in a namespace."""
+    full = "/" + name.lstrip("/")
+    camera = next((topic for topic in (full, f"{full}/compressed") if topic in recording.topics), None)
+    if camera is None and not name.startswith("/"):
+        camera = recording.find(name) or recording.find(f"{name}/compressed")
     if camera is None:
         raise RecordingError(f"no pictures on {name} or {name}/compressed (--camera); topics with messages: {there}")
     if recording.topics[camera] not in PICTURES:
@@ -168,6 +189,9 @@ def _timeline(path: Path, topics: _Topics, streams: _Streams, delay: float, opti
     known = np.isfinite(fingers)
     asked = np.array(streams.gripper, np.float64).reshape(-1, 2) - (delay, 0.0)
     arm = _arm_command(topics, streams, delay, times, joints, options)
+    if topics.reference or topics.trajectory:
+        check_times(times, "joint states", None)
+        _check_followed(topics.reference or topics.trajectory, arm(times), joints, times, options.robot)
     if not known.any() and not len(asked):
         raise RecordingError(f"{topics.joints}: nothing of {options.robot.gripper.joint}, and no command of the gripper was recorded")
 
@@ -189,7 +213,10 @@ def _timeline(path: Path, topics: _Topics, streams: _Streams, delay: float, opti
         velocities=velocities,
         gripper=gripper,
         command=command,
-        cameras=tuple(_seen_by(path, topic, streams.frames[topic]) for topic in topics.cameras),
+        cameras=tuple(
+            _seen_by(path, name, topic, streams.frames[topic])
+            for name, topic in zip(asked_cameras(options), topics.cameras, strict=True)
+        ),
     )
 
 
@@ -212,18 +239,29 @@ def _arm_command(topics: _Topics, streams: _Streams, delay: float, times: Array,
     return lambda at: interpolate(at + options.step, times, joints)
 
 
+def _check_followed(topic: str, commanded: Array, joints: Array, times: Array, robot: RobotConfig) -> None:
+    """Raises RecordingError where the arm went elsewhere: by hand, by another controller, at another speed."""
+    away = np.nan_to_num(np.abs(commanded[:, : joints.shape[1]] - joints))
+    step, joint = np.unravel_index(np.argmax(away), away.shape)
+    if away[step, joint] > FOLLOWS:
+        raise RecordingError(
+            f"{topic}: {robot.joint_names[joint]} is {away[step, joint]:.2f} rad from its command at {times[step] - times[0]:.2f} s, "
+            f"at most {FOLLOWS:g} rad: the arm did not follow it, or it was not recorded all the time (--command next: joints alone)"
+        )
+
+
 def _new(times: Sequence[float]) -> list[int]:
     """Indices without those that repeat the time before them, as some drivers send."""
     return [i for i, time in enumerate(times) if i == 0 or time != times[i - 1]]
 
 
-def _seen_by(path: Path, topic: str, times: Sequence[float]) -> Camera:
+def _seen_by(path: Path, name: str, topic: str, times: Sequence[float]) -> Camera:
     kept = _new(times)
 
     def frames(indices: Sequence[int]) -> Iterator[Rgb]:
         return _pictures(path, topic, [kept[i] for i in indices])
 
-    return Camera(topic, np.array([times[i] for i in kept]), frames)
+    return Camera(name, np.array([times[i] for i in kept]), frames)
 
 
 def _pictures(path: Path, topic: str, indices: Sequence[int]) -> Iterator[Rgb]:

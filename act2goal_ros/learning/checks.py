@@ -44,11 +44,11 @@ def load_episodes(folder: Path, config: ModelConfig, limit: int | None = None, p
 
     Without `pictures` their size does not matter. Raises DatasetError with numbers when nothing is left.
     """
-    loaded = Loaded([], [], [])
+    loaded, orders = Loaded([], [], []), dict[frozenset[str], tuple[str, ...]]()
     chosen = shards(folder)[:limit]
     _allow_files(folder, FILES_OF_A_SHARD * len(chosen) + OTHER_FILES)
     for shard in chosen:
-        usable, skipped = _usable(shard, config, pictures)
+        usable, skipped = _usable(shard, config, pictures, orders)
         loaded.skipped.extend(skipped)
         if usable:
             loaded.shards.append(shard)
@@ -67,14 +67,17 @@ def report(skipped: Sequence[Skipped], most: int = 20) -> list[str]:
     return lines + ([f"skipped {len(skipped) - most} more"] if len(skipped) > most else [])
 
 
-def _usable(shard: Path, config: ModelConfig, pictures: bool) -> tuple[list[Episode], list[Skipped]]:
+def _usable(
+    shard: Path, config: ModelConfig, pictures: bool, orders: dict[frozenset[str], tuple[str, ...]]
+) -> tuple[list[Episode], list[Skipped]]:
+    """orders: in which each set of cameras was shown by the first episode that has it."""
     try:
         episodes = list(read_shard(shard))
     except (DatasetError, TypeError, ValueError) as error:  # the last two: an index of other types
         return [], [Skipped(shard, None, str(error).removeprefix(f"shard {shard}").lstrip(": "))]
     if not episodes:
         return [], [Skipped(shard, None, "0 episodes")]
-    reasons = [problem(episode, config, pictures) for episode in episodes]
+    reasons = [problem(episode, config, pictures) or _other_order(episode, orders) for episode in episodes]
     usable = [episode for episode, reason in zip(episodes, reasons, strict=True) if not reason]
     return usable, [Skipped(shard, number, reason) for number, reason in enumerate(reasons) if reason]
 
@@ -82,6 +85,13 @@ def _usable(shard: Path, config: ModelConfig, pictures: bool) -> tuple[list[Epis
 def problem(episode: Episode, config: ModelConfig, pictures: bool = True) -> str:
     """Why an episode cannot be trained on, with value and bound; empty when it can."""
     return _wrong_shape(episode, config, pictures) or _wrong_joints(episode, config) or _wrong_values(episode, config)
+
+
+def _other_order(episode: Episode, orders: dict[frozenset[str], tuple[str, ...]]) -> str:
+    first = orders.setdefault(frozenset(episode.cameras), episode.cameras)
+    if first == episode.cameras:
+        return ""
+    return f"shows {', '.join(episode.cameras)} from the top, earlier episodes {', '.join(first)}"
 
 
 def _wrong_shape(episode: Episode, config: ModelConfig, pictures: bool) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from act2goal_ros.data.bag import BagError
 from act2goal_ros.data.pictures import ImageError
 from act2goal_ros.learning.checks import Skipped, problem
-from act2goal_ros.learning.dataset import DatasetError, Episode, read_index, write_shard
+from act2goal_ros.learning.dataset import DatasetError, Episode, read_shard, write_shard
 from act2goal_ros.learning.resample import RecordingError
 from act2goal_ros.model.config import ModelConfig
 
@@ -26,6 +26,7 @@ class Source:
     make: Callable[[], Episode]
     path: Path
     episode: int | None = None
+    cameras: tuple[str, ...] = ()  # that it will show, as Episode has them
 
 
 @dataclass
@@ -41,12 +42,14 @@ def convert(sources: Iterable[Source], folder: Path, config: ModelConfig) -> Ite
     """Writes shards of the sources that the folder does not have yet, and yields the same counts after each source.
 
     A source that cannot be used is skipped and named; it is tried again the next time. Interrupted, it loses the episodes of the shard
-    that was not yet full. Raises DatasetError where the disk does not take a shard.
+    that was not yet full. Raises DatasetError where the disk does not take a shard, and where the folder has a source with other cameras
+    or pictures of another size.
     """
     folder.mkdir(parents=True, exist_ok=True)
     done, known, waiting = Conversion(), _known(folder), list[Episode]()
     for source in sources:
         if source.name in known:
+            known[source.name].check(source, folder, config)
             done.known += 1
         else:
             try:
@@ -77,12 +80,31 @@ def _write(folder: Path, episodes: Sequence[Episode]) -> None:
     write_shard(folder / f"{max(numbers, default=-1) + 1:05d}", episodes)
 
 
-def _known(folder: Path) -> set[str]:
-    """Sources of the episodes in a folder's shards; those of a damaged shard are made again."""
-    found: set[str] = set()
+@dataclass(frozen=True)
+class _Known:
+    """An episode that a folder has."""
+
+    cameras: tuple[str, ...]
+    picture: tuple[int, int]  # height, width
+
+    def check(self, source: Source, folder: Path, config: ModelConfig) -> None:
+        """Raises DatasetError where it is not what would be made now."""
+        if self.cameras and source.cameras and self.cameras != source.cameras:
+            shown, asked = ", ".join(self.cameras), ", ".join(source.cameras)
+            raise DatasetError(f"{folder} has {source.name} as {shown} saw it, asked for is {asked}: give another folder")
+        if self.picture != config.picture_shape:
+            there, asked = (f"{width} × {height}" for height, width in (self.picture, config.picture_shape))
+            raise DatasetError(f"{folder} has {source.name} in {there} pixels, asked for are {asked}: give another folder")
+
+
+def _known(folder: Path) -> dict[str, _Known]:
+    """What a folder's shards hold, by source; episodes of a damaged shard are made again."""
+    found: dict[str, _Known] = {}
     for path in folder.glob("*/index.json"):
-        try:
-            found.update(read_index(path.parent)["sources"])
-        except DatasetError:
+        if path.parent.name.endswith(".tmp"):
             continue
-    return found - {""}
+        try:
+            found |= {e.source: _Known(e.cameras, (e.frames.shape[1], e.frames.shape[2])) for e in read_shard(path.parent) if e.source}
+        except (DatasetError, IndexError, TypeError, ValueError):
+            continue
+    return found

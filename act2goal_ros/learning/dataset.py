@@ -35,7 +35,7 @@ class Episode:
     object of several was done and the gripper away from it; keypoints (len(frames), K, 3): where each of KEYPOINTS is in the picture,
     hidden or not, as learning/keypoints.py has it. Recordings without a simulator have no labels: cube and target are NaN there, and
     what is not finite has no weight in training; keypoints is None. joint_names: in the order of the columns, empty where unknown.
-    source: the recording it was made from, empty for the simulator.
+    source: the recording it was made from, empty for the simulator; cameras: names of those it shows, from the top, empty where unknown.
     """
 
     frames: np.ndarray
@@ -50,6 +50,7 @@ class Episode:
     milestones: tuple[int, ...] = ()
     joint_names: tuple[str, ...] = ()
     source: str = ""
+    cameras: tuple[str, ...] = ()
     keypoints: np.ndarray | None = None
 
     @classmethod
@@ -130,6 +131,7 @@ def _index_of(episodes: Sequence[Episode]) -> dict[str, Any]:
         "milestones": [e.milestones for e in episodes],
         "joint_names": [e.joint_names for e in episodes],
         "sources": [e.source for e in episodes],
+        "cameras": [e.cameras for e in episodes],
     }
 
 
@@ -142,7 +144,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise DatasetError(f"shard {folder} cannot be read: index.json: {type(error).__name__}: {error}") from error
     if version not in (1, FORMAT):
         raise DatasetError(f"shard {folder} has format {version}, this version reads 1 and {FORMAT}")
-    absent = {"environments": "cube-single", "milestones": (), "joint_names": (), "sources": ""}
+    absent = {"environments": "cube-single", "milestones": (), "joint_names": (), "sources": "", "cameras": ()}
     complete = {"format": 1} | {name: [value] * count for name, value in absent.items()} | index
     for name in ("frames", *absent):
         if len(complete.get(name, ())) != count:
@@ -169,6 +171,7 @@ def read_shard(folder: Path) -> Iterator[Episode]:
             milestones=tuple(index["milestones"][number]),
             joint_names=tuple(index["joint_names"][number]),
             source=index["sources"][number],
+            cameras=tuple(index["cameras"][number]),
             **rows,
         )
         step, frame = step + steps, frame + frames

@@ -57,11 +57,11 @@ class LeRobotSource:
         there = self.data.cameras
         if not options.cameras and len(there) != 1:
             raise LeRobotError(f"{folder} has {len(there)} cameras ({', '.join(there) or 'none'}), choose (--camera)")
-        self._cameras = options.cameras or tuple(there)
-        if missing := [camera for camera in self._cameras if camera not in there]:
+        self.cameras = options.cameras or tuple(there)
+        if missing := [camera for camera in self.cameras if camera not in there]:
             raise LeRobotError(f"{folder} has no camera {missing[0]}; it has {', '.join(there) or 'none'}")
-        if len(set(self._cameras)) < len(self._cameras):
-            raise LeRobotError(f"a camera is given twice (--camera): {', '.join(self._cameras)}")
+        if len(set(self.cameras)) < len(self.cameras):
+            raise LeRobotError(f"a camera is given twice (--camera): {', '.join(self.cameras)}")
         self._columns = {key: self._find(key) for key in (options.state, options.action)}
 
     def episode(self, entry: Entry, grid: Grid) -> Episode:
@@ -97,6 +97,8 @@ class LeRobotSource:
         velocities = rows.get(VELOCITY)
         if velocities is not None and data.names(VELOCITY) != list(options.robot.joint_names):
             velocities = None
+        elif velocities is not None and options.degrees:
+            velocities = np.radians(velocities)
 
         def seen_by(camera: str) -> Camera:
             return Camera(camera, times, lambda indices: data.frames(entry, camera, indices, times))
@@ -110,7 +112,7 @@ class LeRobotSource:
             velocities=velocities,
             gripper=lambda at: np.interp(at, times, state[:, -1]),
             command=lambda at: interpolate(at, reached, points),
-            cameras=tuple(seen_by(camera) for camera in self._cameras),
+            cameras=tuple(seen_by(camera) for camera in self.cameras),
             disturbed=(lambda at: held(at, later, rows[DISTURBED])) if DISTURBED in rows else None,
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from act2goal_ros.data.pictures import Rgb, middle_square
+from act2goal_ros.data.pictures import ImageError, Rgb, middle_square
 from act2goal_ros.learning.dataset import Episode
 
 Array = NDArray[np.float64]
@@ -33,7 +33,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Camera:
-    """What one camera saw: times (F,) s of its frames; frames(ascending indices) → these pictures."""
+    """What one camera saw, as it was asked for: times (F,) s of its frames; frames(ascending indices) → these pictures."""
 
     name: str
     times: Array
@@ -92,6 +92,7 @@ def to_episode(recorded: Timeline, grid: Grid) -> Episode:
         environment=recorded.environment,
         joint_names=recorded.joint_names,
         source=recorded.source,
+        cameras=tuple(camera.name for camera in recorded.cameras),
     )
 
 
@@ -122,10 +123,14 @@ def held(at: Array, times: Array, values: Array) -> Array:
 
 def _steps(recorded: Timeline, grid: Grid) -> Array:
     """(T,) s: the steps while there are joint states and frames."""
-    streams = [recorded.times, *(camera.times for camera in recorded.cameras)]
-    start, end = max(times[0] for times in streams), min(times[-1] for times in streams)
+    streams = {"joint states": recorded.times} | {recorded.frames_of(camera): camera.times for camera in recorded.cameras}
+    start, end = max(times[0] for times in streams.values()), min(times[-1] for times in streams.values())
     if end - start < 2 * grid.step:
-        raise RecordingError(f"joint states and frames together for {max(end - start, 0.0):.2f} s, at least {2 * grid.step:g} s needed")
+        last, first = max(streams, key=lambda name: streams[name][0]), min(streams, key=lambda name: streams[name][-1])
+        raise RecordingError(
+            f"{' and '.join(streams)} together for {max(end - start, 0.0):.2f} s, at least {2 * grid.step:g} s needed: "
+            f"{last} begin at {start - recorded.times[0]:.2f} s, {first} end at {end - recorded.times[0]:.2f} s"
+        )
     return np.asarray(start + grid.step * np.arange(int((end - start + ROUNDING) / grid.step) + 1), np.float64)
 
 
@@ -143,5 +148,8 @@ def _pictures(camera: Camera, times: Array, what: str, grid: Grid) -> NDArray[np
     """(F, size, size, 3), one for every second of the steps' times; a frame nearest to several is read once."""
     indices = _nearest(camera.times, times[::FRAME_STRIDE], grid.frame_tolerance, what)
     once = sorted(set(indices))
-    read = {index: middle_square(rgb, grid.size) for index, rgb in zip(once, camera.frames(once), strict=True)}
+    try:
+        read = {index: middle_square(rgb, grid.size) for index, rgb in zip(once, camera.frames(once), strict=True)}
+    except ImageError as error:
+        raise RecordingError(f"{what}: {error}") from error
     return np.stack([read[index] for index in indices])

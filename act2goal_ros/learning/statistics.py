@@ -34,14 +34,34 @@ def over_clusters(rates: Sequence[float]) -> tuple[float, float]:
 
 
 def paired_difference(first: Sequence[bool], second: Sequence[bool]) -> dict[str, float]:
-    """Mean of first − second over paired episodes, with a 95 % bootstrap interval."""
-    difference = np.asarray(first, float) - np.asarray(second, float)
-    if len(difference) == 0:
+    """Rate of first − rate of second over paired episodes, with a 95 % interval.
+
+    The interval is the square-and-add one of R. G. Newcombe (Statistics in Medicine 17, 1998, method 10): Wilson's of both rates, put
+    together with the correlation of the pairs. Unlike a bootstrap it has a width where all pairs agree.
+    """
+    one, two = np.asarray(first, bool), np.asarray(second, bool)
+    if not len(one):
         raise ValueError("0 paired episodes, at least 1 needed")
-    generator = np.random.default_rng(0)
-    means = generator.choice(difference, (10_000, len(difference))).mean(1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return {"difference": float(difference.mean()), "low": float(low), "high": float(high), "episodes": len(difference)}
+    (p, q), n = (one.mean(), two.mean()), len(one)
+    (p_low, p_high), (q_low, q_high) = wilson(int(one.sum()), n), wilson(int(two.sum()), n)
+    phi = _correlation(one, two)
+
+    def away(a: float, b: float) -> float:
+        return float(np.sqrt(max(a * a - 2 * phi * a * b + b * b, 0.0)))
+
+    low, high = p - q - away(p - p_low, q_high - q), p - q + away(p_high - p, q - q_low)
+    return {"difference": float(p - q), "low": float(low), "high": float(high), "episodes": n}
+
+
+def _correlation(one: np.ndarray, two: np.ndarray) -> float:
+    """Newcombe's φ of pairs, with his correction for continuity where it is positive; 0 where all of one, or of the other, are alike."""
+    n = len(one)
+    both, first, second, neither = (int(found.sum()) for found in (one & two, one & ~two, ~one & two, ~one & ~two))
+    margins = (both + first) * (second + neither) * (both + second) * (first + neither)
+    if margins == 0:
+        return 0.0
+    determinant = both * neither - first * second
+    return float((max(determinant - n / 2, 0) if determinant > 0 else determinant) / np.sqrt(margins))
 
 
 def paired_rows(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -46,7 +46,7 @@ class Reconstruction(nn.Module):
         error = (self.autoencoder(pictures, noise=0.05) - pictures).square()
         return {
             "picture": (weight * error).mean(),
-            "latent": self.autoencoder.encoder(pictures - 0.5).square().mean(),
+            "latent": self.autoencoder.raw(pictures).square().mean(),
             "error": error.mean().detach(),
         }
 

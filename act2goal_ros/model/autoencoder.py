@@ -45,8 +45,12 @@ class Autoencoder(nn.Module):
 
     def encode(self, pictures: Tensor) -> Tensor:
         """(B, 3, 64, 64) in 0 .. 1 → normalised latents."""
-        latents = (self.encoder(split_views(pictures, self.views) - 0.5) - self.mean) / self.deviation
+        latents = (self.raw(pictures) - self.mean) / self.deviation
         return join_views(latents, self.views)
+
+    def raw(self, pictures: Tensor) -> Tensor:
+        """Pictures → latents as the encoder gives them, a row for each view."""
+        return self.encoder(split_views(pictures, self.views) - 0.5)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Normalised latents → (B, 3, 64, 64), about 0 .. 1."""
@@ -61,6 +65,6 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def normalise(self, pictures: Tensor) -> None:
         """Sets mean and deviation so that latents of `pictures` have zero mean and unit variance."""
-        raw = self.encoder(pictures - 0.5)
+        raw = self.raw(pictures)
         self.mean.copy_(raw.mean((0, 2, 3), keepdim=True))
         self.deviation.copy_(raw.std((0, 2, 3), keepdim=True))

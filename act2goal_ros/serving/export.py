@@ -44,6 +44,9 @@ def export(system: System, folder: Path, description: dict[str, Any], levels: bo
     reference.save(folder, samples)
     expected = reference.Reference(folder)
     differences = {name: expected.check(name, OnnxRunner(folder / f"{name}.onnx")) for name in samples}
+    for former in folder.glob("*.onnx"):
+        if former.stem not in samples:  # of another export, which networks that are optional would be taken from
+            former.unlink()
     files = {path.name: file_hash(path) for path in sorted([*folder.glob("*.onnx"), folder / reference.FILE])}
     manifest = {"format": FORMAT, **description, "config": config.to_dict(), "export_difference": differences, "files": files}
     released.save(folder, system, system.config.to_dict())
