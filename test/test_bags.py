@@ -148,7 +148,7 @@ def test_recordings_of_two_cameras_are_trained_on(tmp_path: Path, monkeypatch: p
     checked = CliRunner().invoke(command, ["check", str(folder), "--views", "2"])
     assert "recorded                        3            0" in checked.output and "0 shards or episodes skipped" in checked.output
     alone = CliRunner().invoke(command, ["check", str(folder)])
-    assert "episode 2: pictures of 2 cameras, expected of 1 (--views)" in alone.output
+    assert "episode 2: pictures of 2 cameras, expected of 1 (--views of train and data check)" in alone.output
     monkeypatch.setitem(PRESETS, "tiny", SMALL)
     options = [str(folder), str(tmp_path / "run"), "--views", "2", "--recipe", "paper", "--batch", "2", "--steps", "1"]
     for part in ("autoencoder", "stage1"):

@@ -102,7 +102,7 @@ def _wrong_shape(episode: Episode, config: ModelConfig, pictures: bool) -> str:
         return "was recorded without pictures: only the part acting and --states take it (data check --no-pictures)"
     cameras = _cameras(episode, config.camera_size)
     if pictures and cameras and cameras != config.views:
-        return f"pictures of {cameras} cameras, expected of {config.views} (--views)"
+        return f"pictures of {cameras} cameras, expected of {config.views} (--views of train and data check)"
     picture = episode.frames.shape[1:3] if not pictures and episode.frames.ndim == 4 else config.picture_shape
     expected = {
         "frames": (-(-steps // 2), *picture, 3),
