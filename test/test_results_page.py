@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 pytest.importorskip("ogbench")
 pytest.importorskip("psutil")
@@ -24,6 +23,7 @@ import learning_plots  # noqa: E402
 import report  # noqa: E402
 import results  # noqa: E402
 from learning_text import TASKS  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 from act2goal_ros.learning import released  # noqa: E402
 from act2goal_ros.learning.rowlog import CRITERION  # noqa: E402
