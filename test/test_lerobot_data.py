@@ -237,7 +237,7 @@ def test_joints_and_cameras_are_chosen_by_name(tmp_path: Path) -> None:
     info = json.loads((folder / "meta/info.json").read_text())
     info["features"]["observation.images.side"] = info["features"]["observation.images.top"]
     (folder / "meta/info.json").write_text(json.dumps(info))
-    with pytest.raises(LeRobotError, match="has 2 cameras .*, choose"):
+    with pytest.raises(LeRobotError, match=r"has 2 cameras .*, choose \(--camera\)"):
         LeRobotSource(folder, LeRobotOptions(robot=ROBOT))
 
 
