@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from act2goal_ros.control.acceptance import Rejection, TrajectoryCommand
 from act2goal_ros.control.chunk import ActionChunk
-from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryController, Rejection, TrajectoryCommand
+from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryController
 from act2goal_ros.control.executive import Executive, Settings, State
 from act2goal_ros.control.goals_in_flight import GoalsInFlight
 from act2goal_ros.control.inputs import Bounds, ControllerReport

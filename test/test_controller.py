@@ -7,16 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from act2goal_ros.control.controller import (
-    ControllerConfig,
-    ErrorCode,
-    GoalStatus,
-    JointTolerance,
-    JointTrajectoryController,
-    Rejection,
-    TrajectoryCommand,
-)
+from act2goal_ros.control.acceptance import ErrorCode, Rejection, TrajectoryCommand
+from act2goal_ros.control.controller import ControllerConfig, GoalStatus, JointTrajectoryController
 from act2goal_ros.control.segments import Points, Spline, State
+from act2goal_ros.control.tolerances import JointTolerance
 from act2goal_ros.control.trajectory import Trajectory
 
 JOINTS = ("a", "b", "c")

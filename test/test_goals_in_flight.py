@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from act2goal_ros.control.controller import ErrorCode, GoalStatus
+from act2goal_ros.control.acceptance import ErrorCode
+from act2goal_ros.control.controller import GoalStatus
 from act2goal_ros.control.goals_in_flight import KEPT, GoalsInFlight
 from act2goal_ros.control.inputs import NO_CAUSE
 from act2goal_ros.control.stop import StopReason as Reason

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryController, TrajectoryCommand
+from act2goal_ros.control.acceptance import TrajectoryCommand
+from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryController
 from act2goal_ros.control.gripper import GripperController
 from act2goal_ros.sim import realtime
 from act2goal_ros.sim.realtime import MOST_BEHIND, STEP, LiveArm, Pacer, Rates

@@ -13,8 +13,9 @@ import ruckig
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from act2goal_ros.control.acceptance import TrajectoryCommand
 from act2goal_ros.control.chunk import ActionChunk, ChunkError
-from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryController, TrajectoryCommand
+from act2goal_ros.control.controller import ControllerConfig, JointTrajectoryController
 from act2goal_ros.control.jerkpath import GRID, stop
 from act2goal_ros.control.limits import uniform_limits
 from act2goal_ros.control.robot import RobotConfig

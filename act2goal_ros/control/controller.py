@@ -10,38 +10,20 @@ accelerations without velocities are refused. Not modelled: trajectories for som
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
-from enum import Enum, IntEnum
+from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from act2goal_ros.control.acceptance import ErrorCode, TrajectoryCommand, checked
 from act2goal_ros.control.segments import Points, Spline, State
+from act2goal_ros.control.tolerances import JointTolerance, Tolerances, worst
 
 Vector = NDArray[np.float64]
-FLOAT32_EPSILON = float(np.finfo(np.float32).eps)  # the original's bound on what counts as zero
 APART = 1e-6  # s; the original counts nanoseconds, a double of system time resolves 0.2 µs
 REPLACEMENT_MODES = ("splice", "desired_state", "measured_state")
-
-
-class ErrorCode(IntEnum):
-    """Result codes of control_msgs/FollowJointTrajectory."""
-
-    SUCCESSFUL = 0
-    INVALID_GOAL = -1
-    INVALID_JOINTS = -2
-    OLD_HEADER_TIMESTAMP = -3
-    PATH_TOLERANCE_VIOLATED = -4
-    GOAL_TOLERANCE_VIOLATED = -5
-
-
-class Rejection(ValueError):
-    """A trajectory the controller does not accept; `code` says why as an action result would."""
-
-    def __init__(self, code: ErrorCode, text: str):
-        super().__init__(text)
-        self.code = code
 
 
 class GoalStatus(Enum):
@@ -87,36 +69,6 @@ class ControllerConfig:
             allow_trajectory_replacement=mode == "splice",
             interpolate_from_desired_state=mode == "desired_state",
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrajectoryCommand:
-    """A trajectory as a message carries it: a row per point in the order of `joint_names`, an empty one where left out."""
-
-    joint_names: Sequence[str]
-    times: Sequence[float]  # s from the start
-    positions: Sequence[Sequence[float]]
-    velocities: Sequence[Sequence[float]] = ()
-    accelerations: Sequence[Sequence[float]] = ()
-    stamp: float = 0.0  # s, when it starts; 0 = now
-
-
-@dataclass(frozen=True)
-class JointTolerance:
-    """As in a goal: 0 = the controller's default, -1 = none. Only positions are enforced with position commands."""
-
-    position: float = 0.0
-    velocity: float = 0.0
-    acceleration: float = 0.0
-
-
-@dataclass(frozen=True)
-class Tolerances:
-    """In force: (J,) rad on the way and at the end, infinite where not enforced; s allowed after the end, 0 = for ever."""
-
-    path: Vector
-    goal: Vector
-    goal_time: float
 
 
 @dataclass(frozen=True)
@@ -172,9 +124,7 @@ class JointTrajectoryController:
     def __init__(self, config: ControllerConfig):
         self.config = config
         joints = len(config.joint_names)
-        self._defaults = Tolerances(
-            _enforced(config.path_tolerance, joints), _enforced(config.goal_tolerance, joints), config.goal_time
-        )
+        self._defaults = Tolerances.configured(config.path_tolerance, config.goal_tolerance, config.goal_time, joints)
         self._scaling = 1.0
         self._goal: Hashable | None = None
         self._outcomes: list[GoalOutcome] = []
@@ -207,20 +157,7 @@ class JointTrajectoryController:
         Raises:
             Rejection: naming the value and the bound.
         """
-        order = _joint_order(command.joint_names, self.config.joint_names)
-        _check_times(command, now)
-        points = Points(
-            np.array(command.times, dtype=float),
-            _rows(command, "positions", order),
-            _rows(command, "velocities", order),
-            _rows(command, "accelerations", order),
-        )
-        missing = np.flatnonzero(np.isnan(points.velocities[:, 0]) & ~np.isnan(points.accelerations[:, 0]))
-        if missing.size:
-            raise Rejection(ErrorCode.INVALID_GOAL, f"Point #{missing[0]} carries accelerations but no velocities.")
-        if not self.config.allow_nonzero_velocity_at_trajectory_end:
-            _check_end(points.velocities[-1], self.config.joint_names)
-        return points
+        return checked(command, self.config.joint_names, now, self.config.allow_nonzero_velocity_at_trajectory_end)
 
     def submit(self, command: TrajectoryCommand, now: float) -> None:
         """A trajectory from the topic. It replaces that of an active action goal, whose end it then decides.
@@ -268,7 +205,8 @@ class JointTrajectoryController:
         self.accept(points, stamp)
         self._goal = goal_id
         try:
-            self._tolerances = self._resolved(path_tolerance, goal_tolerance, goal_time_tolerance)
+            given = (path_tolerance, goal_tolerance, goal_time_tolerance)
+            self._tolerances = self._defaults.with_goals(self.config.joint_names, *given)
         except ValueError as error:
             self._tolerances = self._defaults
             self._warnings.append(f"{error} Using default tolerances.")
@@ -364,19 +302,19 @@ class JointTrajectoryController:
         return True
 
     def _stray(self, error: Vector) -> None:
-        worst = _worst(self.config.joint_names, error, self._tolerances.path)
+        where = worst(self.config.joint_names, error, self._tolerances.path)
         if self._goal is not None:
-            text = f"Aborted due to path tolerance violation: {worst}"
+            text = f"Aborted due to path tolerance violation: {where}"
             self._end(GoalStatus.ABORTED, ErrorCode.PATH_TOLERANCE_VIOLATED, text)
-        self._warnings.append(f"Holding position due to state tolerance violation: {worst}")
+        self._warnings.append(f"Holding position due to state tolerance violation: {where}")
         self._stop()
 
     def _miss(self, error: Vector, late: float) -> None:
-        worst = _worst(self.config.joint_names, error, self._tolerances.goal)
+        where = worst(self.config.joint_names, error, self._tolerances.goal)
         if self._goal is not None:
-            text = f"Aborted due to goal_time_tolerance exceeding by {late:f} seconds: {worst}"
+            text = f"Aborted due to goal_time_tolerance exceeding by {late:f} seconds: {where}"
             self._end(GoalStatus.ABORTED, ErrorCode.GOAL_TOLERANCE_VIOLATED, text)
-        self._warnings.append(f"Exceeded goal_time_tolerance of {self._tolerances.goal_time:g} s: holding position: {worst}")
+        self._warnings.append(f"Exceeded goal_time_tolerance of {self._tolerances.goal_time:g} s: holding position: {where}")
         self._stop()
 
     def _succeed(self) -> None:
@@ -434,48 +372,6 @@ class JointTrajectoryController:
             kept = kept.followed_by(Points.single(start - cursor, old.spline.sample(start)[0]))
         return kept.followed_by(new.shifted(start - cursor)), len(kept.times)
 
-    def _resolved(
-        self, path: Mapping[str, JointTolerance], goal: Mapping[str, JointTolerance], goal_time: float
-    ) -> Tolerances:
-        """The goal's tolerances over the defaults.
-
-        Raises:
-            ValueError: for an unknown joint or a negative value other than -1.
-        """
-        result = Tolerances(self._defaults.path.copy(), self._defaults.goal.copy(), self._defaults.goal_time)
-        for name, given, values in (("path", path, result.path), ("goal", goal, result.goal)):
-            for joint, tolerance in given.items():
-                if joint not in self.config.joint_names:
-                    raise ValueError(f"joint '{joint}' specified in goal.{name}_tolerance does not exist.")
-                for unit in ("velocity", "acceleration"):
-                    _tolerance(0.0, getattr(tolerance, unit), f"{name} {unit} tolerance of '{joint}'")
-                index = self.config.joint_names.index(joint)
-                value = _tolerance(values[index], tolerance.position, f"{name} position tolerance of '{joint}'")
-                values[index] = value or np.inf
-        return replace(result, goal_time=_tolerance(result.goal_time, goal_time, "goal_time_tolerance"))
-
-
-def _enforced(tolerances: Sequence[float], joints: int) -> Vector:
-    values = np.array(tolerances if len(tolerances) else np.zeros(joints), dtype=float)
-    return np.where(values > 0.0, values, np.inf)
-
-
-def _tolerance(default: float, value: float, name: str) -> float:
-    """What a goal's tolerance means; 0 = none."""
-    if value > 0.0:
-        return value
-    if abs(value + 1.0) < FLOAT32_EPSILON:
-        return 0.0
-    if value != 0.0:
-        raise ValueError(f"Illegal {name}: {value:g}, must be positive, 0 (default) or -1 (none).")
-    return default
-
-
-def _worst(names: Sequence[str], error: Vector, tolerances: Vector) -> str:
-    index = int(np.argmax(error - tolerances))
-    return f"{names[index]} is {error[index]:.4f} rad off, tolerance {tolerances[index]:.4f} rad."
-
-
 def _deceleration(positions: Vector, velocities: Vector, limits: Vector, period: float) -> Points:
     """Each joint brought to rest at its constant deceleration, a point per period."""
     stop = np.abs(velocities) / limits
@@ -488,71 +384,3 @@ def _deceleration(positions: Vector, velocities: Vector, limits: Vector, period:
         velocities + slowing * elapsed,
         np.where(times[:, None] < stop, slowing, 0.0),
     )
-
-
-def _joint_order(given: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Where in `given` each of the controller's joints stands."""
-    if len(given) != len(wanted):
-        text = f"Joints on incoming trajectory don't match the controller joints: {len(given)} given, {len(wanted)} expected."
-        raise Rejection(ErrorCode.INVALID_JOINTS, text)
-    for name in given:
-        if name not in wanted:
-            raise Rejection(ErrorCode.INVALID_JOINTS, f"Incoming joint {name} doesn't match the controller's joints.")
-    if len(set(given)) != len(given):
-        raise Rejection(ErrorCode.INVALID_JOINTS, f"Incoming joints name one joint twice: {', '.join(given)}.")
-    positions = {name: index for index, name in enumerate(given)}
-    return [positions[name] for name in wanted]
-
-
-def _check_times(command: TrajectoryCommand, now: float) -> None:
-    times = command.times
-    if not len(times):
-        raise Rejection(ErrorCode.INVALID_GOAL, "Empty trajectory received.")
-    if not all(map(math.isfinite, (*times, command.stamp))):
-        raise Rejection(ErrorCode.INVALID_GOAL, f"Times must be finite, got stamp {command.stamp} and {list(times)}.")
-    if command.stamp != 0.0 and command.stamp + times[-1] < now:
-        text = (
-            f"Received trajectory with non-zero start time ({command.stamp:f}) that ends in the past "
-            f"({command.stamp + times[-1]:f}), {now - command.stamp - times[-1]:.3f} s before now."
-        )
-        raise Rejection(ErrorCode.OLD_HEADER_TIMESTAMP, text)
-    if times[0] < 0.0:
-        raise Rejection(ErrorCode.INVALID_GOAL, f"Time of point 0 is {times[0]:f}, must be at least 0.")
-    for i in range(1, len(times)):
-        if times[i] <= times[i - 1]:
-            text = (
-                f"Time between points {i - 1} and {i} is not strictly increasing, "
-                f"it is {times[i - 1]:f} and {times[i]:f} respectively"
-            )
-            raise Rejection(ErrorCode.INVALID_GOAL, text)
-
-
-def _rows(command: TrajectoryCommand, name: str, order: Sequence[int]) -> NDArray[np.float64]:
-    """(N, J) in the controller's joint order, NaN in rows left out."""
-    rows, joints, optional = getattr(command, name), len(order), name != "positions"
-    result = np.full((len(command.times), joints), np.nan)
-    if optional and not any(map(len, rows)):
-        return result
-    if len(rows) != len(command.times):
-        raise Rejection(ErrorCode.INVALID_GOAL, f"{len(rows)} rows of {name} for {len(command.times)} points.")
-    given = [i for i, row in enumerate(rows) if len(row) or not optional]
-    for i in given:
-        if len(rows[i]) != joints:
-            text = f"Mismatch between joint_names size ({joints}) and {name} ({len(rows[i])}) at point #{i}."
-            raise Rejection(ErrorCode.INVALID_GOAL, text)
-    values = np.array([rows[i] for i in given], dtype=float)
-    finite = np.isfinite(values)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
-        where = f"{name} at point #{given[row]}, joint {command.joint_names[column]}"
-        raise Rejection(ErrorCode.INVALID_GOAL, f"Not a finite number: {where}: {values[row, column]}.")
-    result[given] = values[:, order]
-    return result
-
-
-def _check_end(velocities: Vector, names: Sequence[str]) -> None:
-    moving = np.flatnonzero(np.abs(velocities) > FLOAT32_EPSILON)
-    if moving.size:
-        i = moving[0]
-        text = f"Velocity of last trajectory point of joint {names[i]} is not zero: {velocities[i]:.15f}"
-        raise Rejection(ErrorCode.INVALID_GOAL, f"{text}, at most {FLOAT32_EPSILON:.2g} rad/s.")

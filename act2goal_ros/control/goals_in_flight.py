@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from act2goal_ros.control.controller import ErrorCode, GoalStatus
+from act2goal_ros.control.acceptance import ErrorCode
+from act2goal_ros.control.controller import GoalStatus
 from act2goal_ros.control.inputs import NO_CAUSE, Cause
 from act2goal_ros.control.stop import StopReason
 

@@ -23,15 +23,9 @@ from rclpy.parameter import Parameter
 from rclpy.time import Time
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from act2goal_ros.control.controller import (
-    ControllerConfig,
-    ErrorCode,
-    GoalOutcome,
-    GoalStatus,
-    JointTolerance,
-    Rejection,
-    TrajectoryCommand,
-)
+from act2goal_ros.control.acceptance import ErrorCode, Rejection, TrajectoryCommand
+from act2goal_ros.control.controller import ControllerConfig, GoalOutcome, GoalStatus
+from act2goal_ros.control.tolerances import JointTolerance
 from act2goal_ros.nodes import qos, topics
 from act2goal_ros.nodes.base import ManagedNode
 from act2goal_ros.nodes.trajectories import seconds
