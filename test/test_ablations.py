@@ -107,6 +107,9 @@ def test_replanning_every_frame_loses_what_it_loses(tmp_path: Path) -> None:
         rows = run_jobs(log, ablations.jobs_for(variants, ["cube-single"], 4, 1), 0, worse_every_frame)
     loss = ablations.every_frame_loss(rows)
     assert (loss["difference"], loss["of"], loss["episodes"]) == (0.5, 10, 20)
+    fewer = [row for row in rows if row["name"] in ("1", "8") or row["seed"] % 2 == 0]
+    loss = ablations.every_frame_loss(fewer)
+    assert (loss["best"], loss["of"], loss["episodes"]) == ("8", 2, 20), "of ways with as many episodes"
 
 
 def test_horizons_and_the_long_gain(tmp_path: Path) -> None:

@@ -124,7 +124,9 @@ def test_true_frames_are_those_of_their_time(tmp_path: Path) -> None:
     assert len(made) == 3 and made[0].arrival == pytest.approx((arrived - 1) * 0.05, abs=0.11) and made[-1].arrival < 0.2
     assert [int(f.place[0]) for f in made[0].frames] == [8, 16, steps - 1]
     assert [int(f.true[0, 0, 0]) for f in made[0].frames] == [16, 32, 2 * (steps - 2)], "the last step is seen on the frame before it"
-    assert world_measures.pictures(made, 2).shape == (2 * 4 * SIDE, 2 * 5 * SIDE, 3)
+    shown = world_measures.pictures(made, 2)
+    assert shown.shape == (4 * (2 * SIDE + world_measures.CAPTION), 2 * 5 * SIDE, 3)
+    assert shown[: world_measures.CAPTION].min() < 128, "a caption"
 
 
 def test_the_command_measures_recordings(tmp_path: Path) -> None:

@@ -118,9 +118,9 @@ def long_gain(rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def every_frame_loss(rows: Sequence[Row]) -> dict[str, Any]:
-    """Success of the best of the ways to replan that were run minus every frame with prefix, paired; `of`: how many they are."""
-    names = sorted({row["name"] for row in rows})
-    of = {name: [row for row in rows if row["name"] == name] for name in names}
+    """Success of the best way to replan minus every frame with prefix, paired; `of`: among how many ways, those with as many episodes."""
+    of = {name: [row for row in rows if row["name"] == name] for name in sorted({row["name"] for row in rows})}
+    names = [name for name, own in of.items() if len(own) >= len(of["1"])]
     best = max(names, key=lambda name: summary(of[name])["success_rate"])
     return {"best": best, "of": len(names)} | paired_rows(of[best], of["1"])
 

@@ -18,6 +18,7 @@ HORIZONS = ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 4.0), (4.0, np.inf))  # s 
 STILL, HOLD_STEPS = 0.03, 16  # as in training: rad, steps
 MOVED = 0.1  # change of a pixel since the live frame, of 1, from which it counts as moved
 LEAST_MOVED = 20  # pixels
+ENLARGED, CAPTION = 2, 18  # times a picture is shown; pixels of a caption's height
 PROJECTED = 32  # dimensions the latents are projected to, at random, for the Fréchet distance
 CUBE = "cube-single"  # the environment whose cube the localiser knows
 
@@ -160,12 +161,23 @@ def frechet(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def pictures(made: Sequence[Plan], count: int = 6) -> np.ndarray:
-    """(H, W, 3) RGB: of some plans a row live | imagined | goal, and below it live | true | goal."""
+    """(H, W, 3) RGB: of some plans a row live | imagined | goal, and below it live | true | goal, with captions."""
     rows = []
     for plan in [made[i] for i in np.linspace(0, len(made) - 1, min(count, len(made))).astype(int)]:
-        for name in ("imagined", "true"):
-            rows.append(np.hstack([plan.frames[0].live, *(getattr(frame, name) for frame in plan.frames), plan.goal]))
-    return cv2.resize(np.vstack(rows), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+        times = [f"{frame.ahead:+.1f} s" for frame in plan.frames]
+        for first, name in (("live; imagined:", "imagined"), ("live; what came:", "true")):
+            row = np.hstack([plan.frames[0].live, *(getattr(frame, name) for frame in plan.frames), plan.goal])
+            rows += [_captions([first, *times, "goal"], ENLARGED * len(plan.goal)),
+                     cv2.resize(row, None, fx=ENLARGED, fy=ENLARGED, interpolation=cv2.INTER_NEAREST)]  # fmt: skip
+    return np.vstack(rows)
+
+
+def _captions(texts: Sequence[str], width: int) -> np.ndarray:
+    """(CAPTION, width · N, 3): each at the left of its part."""
+    strip = np.full((CAPTION, width * len(texts), 3), 255, np.uint8)
+    for number, text in enumerate(texts):
+        cv2.putText(strip, text, (width * number + 4, CAPTION - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (40, 40, 40), 1, cv2.LINE_AA)
+    return strip
 
 
 def _small(picture: np.ndarray, size: int) -> np.ndarray:
