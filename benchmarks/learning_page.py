@@ -147,7 +147,7 @@ def msth(found: Entry) -> list[str]:
 
 
 def world_model(found: Entry) -> list[str]:
-    lines = ["## World model", ""]
+    lines = ["## World model" + FORMER * bool(found and former(found)), ""]
     makers = {key: value for key, value in found.items() if isinstance(value, dict) and "by_horizon" in value}
     if not makers:
         return [*lines, f"World model: {NOT}.", ""]
