@@ -124,7 +124,8 @@ def replan(found: Entry, loss: float | None) -> list[str]:
     detail = found.get("every_frame_loss") or {}
     paired = f": {points(detail)}, of {detail['episodes']} paired episodes; best: {detail['best']}" if detail else ""
     lost = NOT if loss is None else f"{100 * loss:.1f} points"
-    text = f"Every frame with prefix loses to the best of {detail.get('of', 10)} ways: {lost} (asked: ≤ 2){paired}. {BEST}"
+    ways = f"{detail.get('of', 10)} ways with as many episodes"
+    text = f"Every frame with prefix loses to the best of {ways}: {lost} (asked: ≤ 2){paired}. {BEST}"
     return [headed("Replanning", found.get("about")), "", *table(heads, rows), text, ""]
 
 
