@@ -45,13 +45,21 @@ def store(part: str, values: dict[str, Any], name: str = "", every: dict[str, An
         found[key] = found.get(key) or {}
     label = f"{part}.{name}" if name and part in PARTS else part
     if part in PARTS:
-        found[part] |= values
+        found[part] = kept(found[part], values) | values
     found["command"][label] = results.command(part)[f"command.{part}"]
     found["origin"][label] = results.origin()
     found |= (every or {}) | results.origin()
     results.RESULTS.mkdir(parents=True, exist_ok=True)
     (results.RESULTS / f"{NAME}.json").write_text(json.dumps(found, indent=2) + "\n")
     click.echo(json.dumps(values | (every or {}), indent=2))
+
+
+def kept(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """An ablation's older entries, those of other weights than `new` is of saying so."""
+    of = (old.get("about") or {}).get("model")
+    if of is None or of == (new.get("about") or {}).get("model", of):
+        return old
+    return {name: {"model": of} | entry if name != "about" else entry for name, entry in old.items() if isinstance(entry, dict)}
 
 
 def act2goal(*arguments: object) -> None:

@@ -102,6 +102,7 @@ def variants(title: str, found: Entry, titles: dict[str, str], note: str) -> lis
         entry = found.get(key)
         rates = [percent(entry["success_rate"]), interval(entry["interval"]), str(entry["episodes"])] if entry else [NOT, "", ""]
         of_each = [_of_environment(entry, name) for name in where]
+        text += FORMER * bool(entry and "model" in entry and former(entry))
         rows.append([text, *rates, *of_each, points(entry["less_than_first"]) if entry and "less_than_first" in entry else ""])
     heads = ["", "success", "95 %", "episodes", *where, "less than the first, points, paired"]
     return [headed(title, about), "", *table(heads, rows), note, ""]

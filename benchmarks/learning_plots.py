@@ -72,7 +72,7 @@ def plotted(found: Entry) -> dict[str, Plot]:
         "results-tasks.png": Plot("Success on the official tasks", _single(part["tasks"], TASKS)),
         "results-unseen.png": Plot("Success with one cube, one thing unseen", _single(part["unseen"], UNSEEN)),
         "results-msth.png": Plot(_titled("Success by the spacing of imagined frames", part["msth"]), spaced),
-        "results-plan.png": Plot(_titled("Success by what becomes of the plan", part["plan"]), _single(part["plan"], PLAN, False)),
+        "results-plan.png": Plot(_titled("Success by what becomes of the plan", part["plan"]), _single(part["plan"], PLAN)),
         "results-replan.png": Plot(_titled("Success by frames between chunks", part["replan"]), replanned),
     }
     there = {name: Plot(plot.title, _measured(plot.bars)) for name, plot in made.items()}
@@ -115,9 +115,13 @@ def _bars(axes: Axes, groups: Bars, series: list[str]) -> None:
     axes.invert_yaxis()
 
 
-def _single(entries: Entry, labels: dict[str, str], each_of_a_model: bool = True) -> Bars:
-    """A bar each; each_of_a_model: entries say of which weights they are."""
-    return {_titled(label, entries.get(key) if each_of_a_model else None): {"": entries.get(key) or {}} for key, label in labels.items()}
+def _single(entries: Entry, labels: dict[str, str]) -> Bars:
+    """A bar each; of former weights are entries that say so, an ablation's others are of those of its title."""
+    return {_titled(label, _told(entries.get(key))): {"": entries.get(key) or {}} for key, label in labels.items()}
+
+
+def _told(entry: Entry | None) -> Entry | None:
+    return entry if entry and "model" in entry else None
 
 
 def _titled(title: str, entry: Entry | None) -> str:

@@ -192,3 +192,17 @@ def test_plots_are_drawn_of_what_there_is(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(plots["results-tasks.png"].bars) == ["one cube", "scene: cube, drawer,\nwindow, locks (former weights)"]
     assert list(plots["results-replan.png"].bars["every frame"]) == ["with prefix conditioning", "without"]
     assert list(plots["results-msth.png"].bars["short (single)"]) == ["fixed horizon of as many frames"]
+
+
+def test_an_ablation_s_entries_of_former_weights_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "RESULTS", tmp_path)
+    entry = {key: value for key, value in RATE.items() if key != "model"}
+    about = {"environments": [], "models": {}, "model": "0123456789ab"} | CRITERION
+    learning.store("plan", {"right": entry, "masked": entry, "about": about})
+    for _ in range(2):  # once marked, they stay so
+        learning.store("plan", {"right": entry, "about": about | {"model": results.shipped()}})
+    found = json.loads((tmp_path / "learning.json").read_text())
+    assert "model" not in found["plan"]["right"] and found["plan"]["masked"]["model"] == "0123456789ab"
+    text = learning_page.page(found)
+    assert "| no imagined frame to be seen, former weights | 90.0 %" in text and "one pass from pure noise | 90.0 %" in text
+    assert list(learning_plots.plotted(found)["results-plan.png"].bars) == ["as it is", "no frame to be seen (former weights)"]
