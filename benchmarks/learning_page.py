@@ -20,7 +20,7 @@ from learning_text import (
     TASKS,
     WORLD_NOTE,
 )  # fmt: skip
-from results import ROOT, former, load
+from results import ROOT, former, load, says_former
 
 PAGE = ROOT / "docs" / "results.md"
 CARD = ROOT / "models" / "act2goal-tiny" / "README.md"
@@ -102,7 +102,7 @@ def variants(title: str, found: Entry, titles: dict[str, str], note: str) -> lis
         entry = found.get(key)
         rates = [percent(entry["success_rate"]), interval(entry["interval"]), str(entry["episodes"])] if entry else [NOT, "", ""]
         of_each = [_of_environment(entry, name) for name in where]
-        text += FORMER * bool(entry and "model" in entry and former(entry))
+        text += FORMER * says_former(entry)
         rows.append([text, *rates, *of_each, points(entry["less_than_first"]) if entry and "less_than_first" in entry else ""])
     heads = ["", "success", "95 %", "episodes", *where, "less than the first, points, paired"]
     return [headed(title, about), "", *table(heads, rows), note, ""]
@@ -120,7 +120,7 @@ def replan(found: Entry, loss: float | None) -> list[str]:
         entry = found.get(steps) or {}
         other = entry.get("without_prefix") or {}
         cells = [(percent(of.get("success_rate")), interval(of.get("interval")), str(of.get("episodes", ""))) for of in (entry, other)]
-        rows.append([steps, *cells[0], *cells[1]])
+        rows.append([steps + FORMER * says_former(entry), *cells[0], *cells[1]])
     heads = ["a chunk every … frames of 40 ms", "with prefix conditioning", "95 %", "episodes", "without", "95 %", "episodes"]
     detail = found.get("every_frame_loss") or {}
     paired = f": {points(detail)}, of {detail['episodes']} paired episodes; best: {detail['best']}" if detail else ""
@@ -141,6 +141,7 @@ def msth(found: Entry) -> list[str]:
     for key, title in MSTH_TITLES.items():
         entry = found.get(key) or {}
         cells = [f"{percent(entry[h]['success_rate'])} ({interval(entry[h]['interval'])})" if h in entry else NOT for h in HORIZONS]
+        title += FORMER * says_former(entry)
         rows.append([title, *cells, "" if not entry else "trained so" if key in trained else "same weights, frames at other times"])
     gain = found.get("long_gain_paired")
     text = f"Long horizon, the better MSTH minus the fixed horizon: {points(gain)} points"

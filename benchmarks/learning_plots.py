@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from learning_text import HORIZONS, MSTH_TITLES
-from results import ROOT, former
+from results import ROOT, former, says_former
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,6 +43,7 @@ PLAN = {
     "denoised_4": "4 passes",
     "denoised_8": "8 passes",
 }
+FORMER = " (former weights)"
 WITH, WITHOUT = "with prefix conditioning", "without"
 
 Entry = dict[str, Any]
@@ -64,10 +65,10 @@ def plots(found: Entry) -> list[str]:
 def plotted(found: Entry) -> dict[str, Plot]:
     """File → plot, of what was measured."""
     part = {name: found.get(name) or {} for name in ("tasks", "unseen", "plan", "replan", "msth")}
-    replanned = {f"every {n}" if n != "1" else "every frame": {WITH: e, WITHOUT: e.get("without_prefix")}
+    replanned = {(f"every {n}" if n != "1" else "every frame") + FORMER * says_former(e): {WITH: e, WITHOUT: e.get("without_prefix")}
                  for n, e in part["replan"].items() if n.isdigit()}  # fmt: skip
-    spaced = {where: {title: (part["msth"].get(key) or {}).get(horizon) for key, title in MSTH_TITLES.items()}
-              for horizon, where in HORIZONS.items()}  # fmt: skip
+    hashed = {title + FORMER * says_former(part["msth"].get(key)): part["msth"].get(key) or {} for key, title in MSTH_TITLES.items()}
+    spaced = {where: {title: entry.get(horizon) for title, entry in hashed.items()} for horizon, where in HORIZONS.items()}
     made = {
         "results-tasks.png": Plot("Success on the official tasks", _single(part["tasks"], TASKS)),
         "results-unseen.png": Plot("Success with one cube, one thing unseen", _single(part["unseen"], UNSEEN)),
@@ -85,8 +86,8 @@ def draw(found: Entry) -> None:
 
     for name, (title, groups) in plotted(found).items():
         series = list(dict.fromkeys(key for bars in groups.values() for key in bars))
-        rows = sum(map(len, groups.values())) if len(series) > 1 else len(groups)
-        figure = Figure(figsize=(8, 1.0 + 0.3 * rows + 0.12 * len(groups) + 0.22 * (len(series) > 1) * len(series)), layout="constrained")
+        rows, named = sum(map(len, groups.values())), len(series) if len(series) > 1 else 0  # bars; lines of the legend
+        figure = Figure(figsize=(8, 1.0 + 0.3 * rows + 0.12 * len(groups) + 0.22 * named), layout="constrained")
         axes = figure.add_subplot()
         _bars(axes, groups, series)
         axes.set_xlim(0, 114)
@@ -94,7 +95,7 @@ def draw(found: Entry) -> None:
         axes.set_xlabel("success, %, with 95 % intervals")
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(title, loc="left", fontsize=11)
-        if len(series) > 1:
+        if named:
             figure.legend(loc="outside lower center", ncols=1 if len(series) > 2 else 2, frameon=False, fontsize=9)
         figure.savefig(PICTURES / name, dpi=90)
 
@@ -117,17 +118,12 @@ def _bars(axes: Axes, groups: Bars, series: list[str]) -> None:
 
 def _single(entries: Entry, labels: dict[str, str]) -> Bars:
     """A bar each; of former weights are entries that say so, an ablation's others are of those of its title."""
-    return {_titled(label, _told(entries.get(key))): {"": entries.get(key) or {}} for key, label in labels.items()}
+    return {label + FORMER * says_former(entries.get(key)): {"": entries.get(key) or {}} for key, label in labels.items()}
 
 
-def _told(entry: Entry | None) -> Entry | None:
-    return entry if entry and "model" in entry else None
-
-
-def _titled(title: str, entry: Entry | None) -> str:
-    """With a word where figures are of other weights than those that are shipped; an ablation says in `about` of which."""
-    about = entry and entry.get("about", entry)
-    return title + " (former weights)" * bool(about and former(about))
+def _titled(title: str, part: Entry) -> str:
+    """An ablation says in `about` of which weights it is."""
+    return title + FORMER * bool(part.get("about") and former(part["about"]))
 
 
 def _measured(bars: Bars) -> Bars:

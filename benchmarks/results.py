@@ -55,6 +55,11 @@ def former(entry: Mapping[str, Any]) -> bool:
     return entry.get("model") != shipped()
 
 
+def says_former(entry: Mapping[str, Any] | None) -> bool:
+    """Whether an entry itself says of which weights it is, and they are not the shipped ones."""
+    return bool(entry) and "model" in entry and former(entry)
+
+
 def load(name: str) -> dict[str, Any]:
     """docs/results/<name>.json; empty where there is none."""
     path = RESULTS / f"{name}.json"

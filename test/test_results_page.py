@@ -206,3 +206,9 @@ def test_an_ablation_s_entries_of_former_weights_say_so(tmp_path: Path, monkeypa
     text = learning_page.page(found)
     assert "| no imagined frame to be seen, former weights | 90.0 %" in text and "one pass from pure noise | 90.0 %" in text
     assert list(learning_plots.plotted(found)["results-plan.png"].bars) == ["as it is", "no frame to be seen (former weights)"]
+    learning.store("replan", {"1": entry, "2": entry, "about": about})
+    learning.store("replan", {"1": entry, "about": about | {"model": results.shipped()}})
+    found = json.loads((tmp_path / "learning.json").read_text())
+    text = learning_page.page(found)
+    assert "\n| 1 | 90.0 %" in text and "\n| 2, former weights | 90.0 %" in text
+    assert list(learning_plots.plotted(found)["results-replan.png"].bars) == ["every frame", "every 2 (former weights)"]
