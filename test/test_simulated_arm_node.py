@@ -318,19 +318,24 @@ def test_speed_scaling_pauses_and_goes_on(arm):
         request = SetParameters.Request(parameters=[Parameter("speed_scaling", value=value).to_parameter_msg()])
         return arm.call(SetParameters, "simulated_arm/set_parameters", request).results[0]
 
+    def reference():
+        return arm.states[-1].reference.positions[PAN]
+
     start = arm.q
-    arm.send(trajectory(start, {PAN: 0.5}, 1.0))
-    time.sleep(0.4)
-    assert scale(0.0).successful
-    time.sleep(0.3)
-    assert arm.states[-1].speed_scaling_factor == 0.0
-    held = arm.states[-1].reference.positions[PAN]
-    time.sleep(0.5)
-    assert arm.states[-1].reference.positions[PAN] == held
-    assert 0.02 < held - start[PAN] < 0.48
-    assert "1.5" in scale(1.5).reason
-    assert scale(1.0).successful
-    time.sleep(1.5)
+    try:
+        arm.send(trajectory(start, {PAN: 0.5}, 1.0))
+        wait_for(lambda: reference() - start[PAN] > 0.03, 5.0, "a reference on its way")
+        assert scale(0.0).successful
+        wait_for(lambda: arm.states[-1].speed_scaling_factor == 0.0, 5.0, "the pause")
+        held = reference()
+        time.sleep(0.5)
+        assert reference() == held
+        assert 0.02 < held - start[PAN] < 0.48
+        assert "1.5" in scale(1.5).reason
+    finally:
+        assert scale(1.0).successful
+    wait_for(lambda: abs(arm.q[PAN] - start[PAN] - 0.5) < 0.02, 5.0, "the end of the way")
+    arm.rest()
     assert arm.q[PAN] - start[PAN] == pytest.approx(0.5, abs=0.02)
 
 
