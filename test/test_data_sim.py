@@ -14,7 +14,7 @@ from act2goal_ros.cli import data  # noqa: E402
 from act2goal_ros.learning.dataset import read_shard  # noqa: E402
 from act2goal_ros.learning.simulate import Recorder  # noqa: E402
 from act2goal_ros.sim.arm import SimulatedArm  # noqa: E402
-from act2goal_ros.sim.look import RANGE  # noqa: E402
+from act2goal_ros.sim.look import RANGE, SHADOWED  # noqa: E402
 from act2goal_ros.sim.tasks import free_task  # noqa: E402
 
 
@@ -36,7 +36,7 @@ def test_shards_are_made_by_workers_and_finished_ones_are_kept(tmp_path: Path) -
 
 def test_a_shard_of_failures_is_not_written_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "_recorder", lambda *_: SimpleNamespace(record=lambda seed: None))
-    settings = ("cube-single", None, 128, 0.0, False)
+    settings = ("cube-single", None, 128, 0.0, 0.0, False)
     assert data._record_shard((tmp_path / "00000", 0, settings)) == data.EPISODES_PER_SHARD
     assert not list(tmp_path.iterdir())
 
@@ -46,8 +46,14 @@ def test_a_policy_must_suit_the_data(tmp_path: Path) -> None:
     assert outcome.exit_code == 2 and "with pictures a model folder drives, without them acting.pt" in outcome.output
 
 
-@pytest.mark.parametrize(("share", "look"), [(1.0, RANGE), (0.0, None)])
-def test_the_share_of_random_looks(share: float, look: object) -> None:
+@pytest.mark.parametrize(("shares", "look"), [((1.0, 0.0), RANGE), ((0.0, 1.0), SHADOWED), ((0.0, 0.0), None)])
+def test_the_share_of_random_looks(shares: tuple[float, float], look: object) -> None:
     arm = SimulatedArm(free_task("cube-single"))
-    Recorder(arm, randomised=share, pictures=False).record(3)
+    Recorder(arm, randomised=shares[0], shadowed=shares[1], pictures=False).record(3)
     assert arm.look is look
+
+
+def test_shares_of_looks_are_of_all_episodes(tmp_path: Path) -> None:
+    arguments = ["sim", str(tmp_path / "made"), "--randomised", "0.7", "--shadowed", "0.4"]
+    outcome = CliRunner().invoke(data.command, arguments)
+    assert outcome.exit_code == 2 and "--randomised 0.7 and --shadowed 0.4" in outcome.output and not (tmp_path / "made").exists()

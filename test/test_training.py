@@ -603,10 +603,15 @@ def test_the_command_trains_and_names_what_is_wrong(tmp_path: Path, monkeypatch:
     assert result.exit_code == 0 and "stage1.previous.pt; new there: nothing" in result.output, result.output
     result = call("--steps", "walk=3")
     assert result.exit_code == 2 and "--steps of walk: the parts are acting, autoencoder, looking, world, stage1" in result.output
+    result = call("--steps", "1", "--learning-rate", "walk=3")
+    assert result.exit_code == 2 and "--learning-rate of walk: the parts are acting" in result.output
+    result = call("--steps", "4", "--part", "stage1", "--learning-rate", "1e-3", "--learning-rate", "stage1=2e-4")
+    assert result.exit_code == 0 and "learning_rate 0.0008 → 0.0002" in result.output, result.output
+    assert load(run / "stage1.pt")["schedule"]["learning_rate"] == 2e-4
     result = call("--steps", "four")
     assert result.exit_code == 2 and "'four' is no int" in result.output
     monkeypatch.setitem(config.PRESETS, "tiny", replace(TINY, expert_width=32))
-    result = call("--steps", "4", "--part", "stage1")
+    result = call("--steps", "5", "--part", "stage1")
     assert result.exit_code == 1 and "stage1.pt is of another configuration: expert_width 16 there, 32 here" in result.output
 
 

@@ -45,6 +45,7 @@ def command() -> None:
 @click.option("--policy", type=click.Path(exists=True, path_type=Path),
               help="Model that takes turns with the expert, or, without pictures, acting.pt of a training.")
 @click.option("--randomised", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Share of episodes with random looks.")
+@click.option("--shadowed", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Share with shadows, otherwise plain.")
 @click.option("--pictures/--no-pictures", default=True, show_default=True,
               help="Without them: key points only, for `act2goal train --part acting`, five times as fast.")
 def sim(
@@ -57,6 +58,7 @@ def sim(
     size: int,
     policy: Path | None,
     randomised: float,
+    shadowed: float,
     pictures: bool,
 ) -> None:
     """Record the scripted expert in the simulated arm. Can be interrupted and started again.
@@ -68,10 +70,12 @@ def sim(
 
     if policy is not None and pictures != policy.is_dir():
         raise click.UsageError(f"--policy {policy}: with pictures a model folder drives, without them acting.pt of a training")
+    if randomised + shadowed > 1:
+        raise click.UsageError(f"--randomised {randomised:g} and --shadowed {shadowed:g} are shares of all episodes, together at most 1")
     folder.mkdir(parents=True, exist_ok=True)
     numbers = range(first, first - (-episodes // EPISODES_PER_SHARD))
     folders = {i: folder / f"{i:05d}" for i in numbers}
-    settings = (environment, policy, size, randomised, pictures)
+    settings = (environment, policy, size, randomised, shadowed, pictures)
     jobs = [(path, seed + i * EPISODES_PER_SHARD, settings) for i, path in folders.items() if not path.exists()]
     dropped = 0
     try:
@@ -87,7 +91,7 @@ def sim(
     (folder / "data.json").write_text(json.dumps(facts, indent=2))
 
 
-def _record_shard(job: tuple[Path, int, tuple[str, Path | None, int, float, bool]]) -> int:
+def _record_shard(job: tuple[Path, int, tuple[str, Path | None, int, float, float, bool]]) -> int:
     """Records one shard; returns how many of its episodes the expert failed."""
     from act2goal_ros.learning.dataset import write_shard
 
@@ -270,7 +274,7 @@ def _convert(sources: "Iterable[Source]", count: int, folder: Path, config: "Mod
 
 
 @cache
-def _recorder(environment: str, policy: Path | None, size: int, randomised: float, pictures: bool) -> "Recorder":
+def _recorder(environment: str, policy: Path | None, size: int, randomised: float, shadowed: float, pictures: bool) -> "Recorder":
     """This worker's recorder: building the scene takes seconds."""
     from act2goal_ros.learning.simulate import Driver, PolicyDriver, Recorder, ToldDriver
     from act2goal_ros.serving.bundle import ModelBundle
@@ -283,4 +287,5 @@ def _recorder(environment: str, policy: Path | None, size: int, randomised: floa
         from act2goal_ros.learning.acting import ToldPolicy
 
         driver = ToldDriver(ToldPolicy(policy))
-    return Recorder(SimulatedArm(free_task(environment), size), driver=driver, randomised=randomised, pictures=pictures)
+    arm = SimulatedArm(free_task(environment), size)
+    return Recorder(arm, driver=driver, randomised=randomised, shadowed=shadowed, pictures=pictures)

@@ -41,6 +41,8 @@ PICTURES = {"autoencoder": 32, "looking": 64}  # a step
 @click.option("--distilled-minutes", default=30.0, show_default=True)
 @click.option("--steps", multiple=True, metavar="[PART=]N",
               help="Steps instead of minutes, of one part or of all: the same seed then gives the same curve.")
+@click.option("--learning-rate", "rate", multiple=True, metavar="[PART=]R",
+              help="Highest, of one part or of all; default: " + ", ".join(f"{part}={rate:g}" for part, rate in RATES.items()) + ".")
 @click.option("--flow-steps", default=1, show_default=True, help="Of the distilled part.")
 @click.option("--teacher-steps", default=6, show_default=True, help="Flow steps whose result it learns.")
 @click.option("--batch", default=12, show_default=True, help="Plans a step, all processes together; each is seen from three live frames.")
@@ -75,6 +77,7 @@ def command(
     stage2_minutes: float,
     distilled_minutes: float,
     steps: tuple[str, ...],
+    rate: tuple[str, ...],
     flow_steps: int,
     teacher_steps: int,
     batch: int,
@@ -116,13 +119,12 @@ def command(
         "stage2": stage2_minutes,
         "distilled": distilled_minutes,
     }
-    counts, changes = _numbers(steps, int, "--steps"), _numbers(weight, float, "--weight")
-    if unknown := counts.keys() - {*PARTS, ""}:
-        raise click.UsageError(f"--steps of {', '.join(sorted(unknown))}: the parts are {', '.join(PARTS)}")
+    counts, rates = _of_parts(steps, int, "--steps"), _of_parts(rate, float, "--learning-rate")
+    changes = _numbers(weight, float, "--weight")
     try:
         schedules = {
-            name: Schedule(minutes=minutes[name], steps=counts.get(name, counts.get("")), learning_rate=RATES[name], seed=seed,
-                           batch=batch, parts=processes * accumulate)
+            name: Schedule(minutes=minutes[name], steps=counts.get(name, counts.get("")), seed=seed,
+                           learning_rate=rates.get(name, rates.get("", RATES[name])), batch=batch, parts=processes * accumulate)
             for name in PARTS
         }  # fmt: skip
         for name, count in PICTURES.items():
@@ -312,6 +314,14 @@ def _expect_labels(episodes: "Episodes") -> None:
 
     if not looking.is_labelled(episodes):
         raise DatasetError("no episode has key points, at least 1 needed: they are labels of the simulator (act2goal data sim)")
+
+
+def _of_parts(texts: Sequence[str], kind: type[Number], option: str) -> dict[str, Number]:
+    """As `_numbers`, with parts for names, or none for all of them."""
+    numbers = _numbers(texts, kind, option)
+    if unknown := numbers.keys() - {*PARTS, ""}:
+        raise click.UsageError(f"{option} of {', '.join(sorted(unknown))}: the parts are {', '.join(PARTS)}")
+    return numbers
 
 
 def _numbers(texts: Sequence[str], kind: type[Number], option: str) -> dict[str, Number]:

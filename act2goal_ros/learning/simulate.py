@@ -13,7 +13,7 @@ from act2goal_ros.sim.arm import REST_SPEED, SimulatedArm
 from act2goal_ros.sim.experts.base import OPEN
 from act2goal_ros.sim.experts.motion import STEP, ExpertLimits, SetPoints
 from act2goal_ros.sim.experts.sequence import SequenceExpert
-from act2goal_ros.sim.look import RANGE
+from act2goal_ros.sim.look import RANGE, SHADOWED, LookRange
 from act2goal_ros.sim.tasks import free_task
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ class Recorder:
     """Runs episodes and records them at 20 Hz; frames at every second step.
 
     With a driver, it and the expert take turns, of up to `driven` seconds (dataset aggregation, Ross et al. 2011).
-    The share `randomised` of the episodes has random looks. Without `pictures` only key points tell where things are, which takes a
-    fifth of the time.
+    The share `randomised` of the episodes has random looks, the share `shadowed` shadows and nothing else. Without `pictures` only key
+    points tell where things are, which takes a fifth of the time.
     """
 
     def __init__(
@@ -82,18 +82,22 @@ class Recorder:
         driver: Driver | None = None,
         driven: float = 5.0,
         randomised: float = 0.0,
+        shadowed: float = 0.0,
         pictures: bool = True,
     ) -> None:
+        if not 0.0 <= randomised + shadowed <= 1.0:
+            raise ValueError(f"randomised {randomised:g} and shadowed {shadowed:g} are shares of all episodes, together at most 1")
         self._arm = arm
         self._disturbances = disturbances or Disturbances()
         self._max_steps = max_steps or round(LONGEST * arm.episode_limit / STEP)
-        self._driver, self._driven, self._randomised, self._pictures = driver, driven, randomised, pictures
+        self._driver, self._driven, self._pictures = driver, driven, pictures
+        self._randomised, self._shadowed = randomised, shadowed
 
     def record(self, seed: int) -> Episode | None:
         """One episode, or None if not everything got to its target."""
         generator = np.random.default_rng(seed)
         arm = self._arm
-        arm.look = RANGE if generator.random() < self._randomised else None
+        arm.look = self._look(generator.random())
         goal = arm.reset(free_task(arm.environment), seed)
         if generator.random() < self._disturbances.placed and arm.environment == "cube-single":
             arm.place_cube_at_target(generator.uniform(-0.008, 0.008, 2))
@@ -105,6 +109,12 @@ class Recorder:
         if not (expert.done and arm.success()):
             return None
         return Episode.from_steps(steps, np.stack([step["target"] for step in steps]), arm.environment, milestones)
+
+    def _look(self, draw: float) -> LookRange | None:
+        """What an episode's look is drawn from; `draw` from 0 to 1. None: OGBench's without shadows."""
+        if draw < self._randomised:
+            return RANGE
+        return SHADOWED if draw < self._randomised + self._shadowed else None
 
     def _final_position(self, generator: np.random.Generator) -> np.ndarray:
         """(3,) m: anywhere in the air, or where the arm starts; with a driver, where the goal's picture shows it, as that is where a driver

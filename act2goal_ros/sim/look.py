@@ -44,6 +44,7 @@ class LookRange:
 
 RANGE = LookRange()
 PLAIN = LookRange(shadow=0, light=0, tint=0, tilt=0, opaque=0, hue=0, recoloured=0, camera_position=0, camera_angle=0, distractor=0)
+SHADOWED = replace(PLAIN, shadow=1.0)
 # One thing at a time, for evaluation: farther than training goes, or what it leaves out.
 UNSEEN = {
     "cube_colours": replace(PLAIN, hue=0.5, recoloured=1.0, hues=UNSEEN_HUES),
