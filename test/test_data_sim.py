@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 pytest.importorskip("torch")
 
+from act2goal_ros import paths  # noqa: E402
 from act2goal_ros.cli import data  # noqa: E402
 from act2goal_ros.learning.dataset import read_shard  # noqa: E402
 from act2goal_ros.learning.simulate import Recorder  # noqa: E402
@@ -42,8 +43,17 @@ def test_a_shard_of_failures_is_not_written_and_ends_nothing(tmp_path: Path, mon
 
 
 def test_a_policy_must_suit_the_data(tmp_path: Path) -> None:
-    outcome = CliRunner().invoke(data.command, ["sim", str(tmp_path / "made"), "--no-pictures", "--policy", str(tmp_path)])
-    assert outcome.exit_code == 2 and "with pictures a model folder drives, without them acting.pt" in outcome.output
+    checkpoint = tmp_path / "acting.pt"
+    checkpoint.touch()
+    outcome = CliRunner().invoke(data.command, ["sim", str(tmp_path / "made"), "--policy", str(checkpoint)])
+    assert outcome.exit_code == 2 and "with pictures a model's folder drives" in outcome.output
+
+
+def test_an_exported_model_drives_without_pictures() -> None:
+    """Its turns are flagged."""
+    recorder = data._recorder("cube-single", paths.model("act2goal-tiny"), 128, 0.0, 0.0, False)
+    episode = recorder.record(5)
+    assert episode is not None and 0 < episode.disturbed.sum() < len(episode.disturbed)
 
 
 @pytest.mark.parametrize(("shares", "look"), [((1.0, 0.0), RANGE), ((0.0, 1.0), SHADOWED), ((0.0, 0.0), None)])

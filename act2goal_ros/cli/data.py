@@ -43,7 +43,7 @@ def command() -> None:
 @click.option("--first", default=0, show_default=True, help="Number of the first shard.")
 @click.option("--size", default=128, show_default=True, type=click.IntRange(32, 512), help="Side of a picture, pixels; 224 for base.")
 @click.option("--policy", type=click.Path(exists=True, path_type=Path),
-              help="Model that takes turns with the expert, or, without pictures, acting.pt of a training.")
+              help="Model that takes turns with the expert; without pictures a checkpoint of a training will do.")
 @click.option("--randomised", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Share of episodes with random looks.")
 @click.option("--shadowed", default=0.0, show_default=True, type=click.FloatRange(0, 1), help="Share with shadows, otherwise plain.")
 @click.option("--pictures/--no-pictures", default=True, show_default=True,
@@ -68,8 +68,8 @@ def sim(
     from act2goal_ros.learning.checkpoint import CheckpointError
     from act2goal_ros.learning.dataset import DatasetError
 
-    if policy is not None and pictures != policy.is_dir():
-        raise click.UsageError(f"--policy {policy}: with pictures a model folder drives, without them acting.pt of a training")
+    if policy is not None and pictures and not policy.is_dir():
+        raise click.UsageError(f"--policy {policy}: with pictures a model's folder drives, without them a checkpoint may, too")
     if randomised + shadowed > 1:
         raise click.UsageError(f"--randomised {randomised:g} and --shadowed {shadowed:g} are shares of all episodes, together at most 1")
     folder.mkdir(parents=True, exist_ok=True)
@@ -281,7 +281,7 @@ def _recorder(environment: str, policy: Path | None, size: int, randomised: floa
     from act2goal_ros.sim.arm import SimulatedArm
 
     driver: Driver | None = None
-    if policy is not None and policy.is_dir():
+    if policy is not None and pictures:
         driver = PolicyDriver(ModelBundle.load(policy))
     elif policy is not None:
         from act2goal_ros.learning.acting import ToldPolicy

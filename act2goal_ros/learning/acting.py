@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from act2goal_ros.learning import released
 from act2goal_ros.learning.batches import Batch, Episodes, Sampler
 from act2goal_ros.learning.checkpoint import CheckpointError, load, load_weights, save
 from act2goal_ros.learning.devices import made_on
@@ -174,9 +175,9 @@ class ToldPolicy:
     """The expert at run time, told where things are: for recording what it gets wrong, and for measuring it without pictures."""
 
     def __init__(self, path: Path) -> None:
-        """path: folder/acting.pt, or the checkpoint of the training that is under way."""
+        """path: folder/acting.pt, the checkpoint of the training that is under way or of a stage, or an exported model's folder."""
         torch.set_num_threads(1)
-        state = load(path, "config")
+        state = released.load(path) if path.is_dir() else load(path, "config")
         self.config = ModelConfig.from_dict(state["config"])
         system = System(self.config)
         named = {f"expert.{name}": value for name, value in state.get("model", {}).items()}

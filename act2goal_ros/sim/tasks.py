@@ -13,9 +13,10 @@ SCENE_LOW, SCENE_HIGH = (0.3, -0.07), (0.45, 0.18)  # m, and among the furniture
 CUBE_HEIGHT = 0.04  # m
 APART = 0.08  # m between cubes, so that an open gripper fits between them
 STACK, SWAP, KEEP = 0.5, 0.25, 0.03  # how often a cube goes onto another, cubes change places, nothing is to be done
+ANEW = 0.3  # how often all cubes are put down anew, in any order: only the goal then tells which one a stack begins with
 TOWER, HIGHER = 0.25, 0.9  # how often cubes start or end in stacks rather, and how often one then goes onto another
 OPEN_DRAWER, OPEN_WINDOW = -0.16, 0.2  # m along their joints; 0 is closed
-IN_DRAWER, SHUT = 0.4, 0.6  # how often a cube goes there, and how often the drawer is then shut before, and after
+IN_DRAWER, SHUT = 0.5, 0.7  # how often a cube goes there, and how often the drawer is then shut before, and after
 
 Options = dict[str, Any]
 
@@ -95,6 +96,11 @@ def _cubes(generator: np.random.Generator, count: int) -> tuple[np.ndarray, np.n
     if fate < KEEP + SWAP:
         order = generator.permutation(count)
         return start, start[order] if (order != np.arange(count)).any() else start[::-1].copy()
+    if fate < KEEP + SWAP + ANEW:
+        goal[:] = np.inf
+        for i in generator.permutation(count):
+            goal[i] = _place(generator, goal, i, stack=stacked[1])
+        return start, goal
     for _ in range(generator.integers(count, 3 * count)):
         top = [i for i in range(count) if not _covered(goal, i)]
         chosen = int(generator.choice(top))
