@@ -1,7 +1,7 @@
 """Success of an action expert that is told where things are: within minutes, without pictures and without a world model.
 
-CHECKPOINT is acting.pt, acting-training.pt or stage1.pt of a training. What it is told is as wrong as networks are. As it acts without
-a plan, this says what the expert can do at best, not what the policy does: `act2goal eval` says that.
+CHECKPOINT is acting.pt, acting-training.pt or stage1.pt of a training, or a model folder. What it is told is as wrong as networks are.
+As it acts without a plan, this says what the expert can do at best, not what the policy does: `act2goal eval` says that.
 """
 
 from pathlib import Path
@@ -57,7 +57,7 @@ def run(arm: SimulatedArm, policy: ToldPolicy, robot: RobotConfig, task: str, se
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("checkpoint", type=click.Path(exists=True, path_type=Path))
 @click.option("--env", "environments", default=ENVIRONMENTS, show_default=True, multiple=True, type=click.Choice(ENVIRONMENTS))
 @click.option("--episodes", default=10, show_default=True, help="Resets of each task.")
 @click.option("--until-success", is_flag=True, help="End episodes at success; rest at the end is then not known.")

@@ -140,6 +140,9 @@ def test_random_cubes_are_like_those_ogbench_collects():
     assert 0.01 < (starts == goals).all((1, 2)).mean() < 0.15, "sometimes nothing is to be done"
     swapped = [not np.allclose(s, g) and np.allclose(np.sort(s, 0), np.sort(g, 0)) for s, g in zip(starts, goals, strict=True)]
     assert 0.1 < np.mean(swapped) < 0.5
+    bottoms = [[i for i in range(3) if (np.linalg.norm(g[:, :2] - g[i, :2], axis=1) < 0.01).sum() > 1 and g[i, 2] < 0.03] for g in goals]
+    moved = [any(np.linalg.norm(s[i] - g[i]) > 0.05 for i in below) for s, g, below in zip(starts, goals, bottoms, strict=True)]
+    assert np.mean(moved) > 0.3, "stacks on a cube that has to be brought first"
 
 
 def test_random_furniture_changes_in_every_way():
@@ -152,7 +155,7 @@ def test_random_furniture_changes_in_every_way():
     assert (buttons.mean(0) > 0.3).all() and (buttons.mean(0) < 0.8).all()
     inside = np.array([g["block_xyzs"][0, 2] > 0.05 for g in goals])
     still = np.array([np.allclose(i["block_xyzs"], g["block_xyzs"]) for i, g in zip(inits, goals, strict=True)])
-    assert 0.15 < inside.mean() < 0.45 and 0.1 < still.mean() < 0.5
+    assert 0.4 < inside.mean() < 0.6 and 0.1 < still.mean() < 0.5
 
 
 def test_tasks_have_ogbench_s_names():
