@@ -9,7 +9,6 @@ docs/results/realtime.json. With --recorded the same recorded chunks are replaye
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -27,6 +26,7 @@ from act2goal_ros.cli.eval import FIRST_SEED, TASKS
 from act2goal_ros.learning.evaluate import Loop, LoopSettings
 from act2goal_ros.learning.execution import MakeExecution, StreamExecution
 from act2goal_ros.learning.statistics import paired_difference, summary
+from act2goal_ros.learning.workers import results_of
 from act2goal_ros.serving.bundle import WEIGHTS, ModelBundle
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def sweep(setup: Setup, jobs: list[Job], workers: int) -> list[dict[str, Any]]:
     log = Log(setup)
     missing = log.missing(jobs)
     if missing:
-        with multiprocessing.get_context("spawn").Pool(workers) as pool, tqdm(total=len(missing), unit="episode") as bar:
-            for row in pool.imap_unordered(partial(run, setup), missing):
+        with tqdm(total=len(missing), unit="episode") as bar:
+            for row in results_of(partial(run, setup), missing, workers):
                 log.add(row)
                 bar.update()
                 bar.set_postfix_str(f"{row['method']} at {row['ms']} ms")

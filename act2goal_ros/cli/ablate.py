@@ -42,6 +42,7 @@ def command(
     from act2goal_ros.learning import ablations
     from act2goal_ros.learning.jobs import run_jobs
     from act2goal_ros.learning.rowlog import CRITERION, LogError, RowLog
+    from act2goal_ros.learning.workers import WorkerDiedError
 
     output = output or Path("outputs/ablations") / f"{name}.json"
     where = environments or (ENVIRONMENTS if name == "msth" else ("cube-single",))
@@ -51,7 +52,7 @@ def command(
         jobs = ablations.jobs_for(variants, where, episodes, seeds, by_model=name == "msth")
         with RowLog(rows_file or output.with_suffix(".jsonl"), {"ablation": name, "until_success": until_success} | CRITERION) as log:
             rows = run_jobs(log, jobs, workers)
-    except (LogError, FileNotFoundError, ValueError) as error:
+    except (LogError, WorkerDiedError, FileNotFoundError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     about = CRITERION | {"ablation": name, "models": {job.name: job.digest for job in jobs}}
     _report(name, rows, [variant.name for variant in variants], about, output)

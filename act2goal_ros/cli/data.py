@@ -1,7 +1,6 @@
 """`act2goal data`: makes training data, of the simulated arm or of recordings, and says what there is."""
 
 import json
-import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -67,6 +66,7 @@ def sim(
     """
     from act2goal_ros.learning.checkpoint import CheckpointError
     from act2goal_ros.learning.dataset import DatasetError
+    from act2goal_ros.learning.workers import WorkerDiedError, results_of
 
     if policy is not None and pictures and not policy.is_dir():
         raise click.UsageError(f"--policy {policy}: with pictures a model's folder drives, without them a checkpoint may, too")
@@ -79,13 +79,12 @@ def sim(
     jobs = [(path, seed + i * EPISODES_PER_SHARD, settings) for i, path in folders.items() if not path.exists()]
     dropped = 0
     try:
-        with multiprocessing.get_context("spawn").Pool(workers) as pool:
-            with tqdm(total=len(jobs) * EPISODES_PER_SHARD, unit="episode") as bar:
-                for lost in pool.imap_unordered(_record_shard, jobs):
-                    dropped += lost
-                    bar.update(EPISODES_PER_SHARD)
-                    bar.set_postfix(failed=dropped)
-    except (DatasetError, CheckpointError, ValueError) as error:
+        with tqdm(total=len(jobs) * EPISODES_PER_SHARD, unit="episode") as bar:
+            for lost in results_of(_record_shard, jobs, workers):
+                dropped += lost
+                bar.update(EPISODES_PER_SHARD)
+                bar.set_postfix(failed=dropped)
+    except (DatasetError, CheckpointError, WorkerDiedError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     facts = {"source": "scripted expert", "environment": environment, "episodes": episodes, "seed": seed}
     (folder / "data.json").write_text(json.dumps(facts, indent=2))

@@ -53,6 +53,7 @@ def command(
     """
     from act2goal_ros import paths
     from act2goal_ros.learning.evaluate import LoopSettings
+    from act2goal_ros.learning.workers import WorkerDiedError
     from act2goal_ros.serving.bundle import ModelBundle, ModelError
 
     try:
@@ -69,7 +70,7 @@ def command(
     try:
         with tempfile.TemporaryDirectory() as nowhere, RowLog(rows_file or _rows_file(output, Path(nowhere)), header) as log:
             rows = run_jobs(log, jobs, workers)
-    except ValueError as error:  # LogError too
+    except (ValueError, WorkerDiedError) as error:  # LogError too
         raise click.ClickException(str(error)) from error
     _report(rows, environments, {"model": bundle.name, "model_hash": bundle.hash, **header}, output)
     if films:

@@ -1,6 +1,5 @@
 """Episodes by the hundred: in parallel processes, kept as they come, taken up again after an interruption."""
 
-import multiprocessing
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from act2goal_ros.learning.rowlog import Row, RowLog
+from act2goal_ros.learning.workers import results_of
 
 if TYPE_CHECKING:
     from act2goal_ros.learning.evaluate import Loop, LoopSettings
@@ -63,9 +63,8 @@ def run_jobs(log: RowLog, jobs: Sequence[Job], workers: int, run: Callable[[Job]
             for job in missing:
                 _keep(log, run(job), bar)
         elif missing:
-            with multiprocessing.get_context("spawn").Pool(workers) as pool:
-                for row in pool.imap_unordered(run, missing):
-                    _keep(log, row, bar)
+            for row in results_of(run, missing, workers):
+                _keep(log, row, bar)
     rows = {_row_key(row): row for row in log.rows}
     return [rows[job.key] for job in jobs]
 
