@@ -256,6 +256,7 @@ def test_the_live_encoder_learns_where_things_are(dots: Path, tmp_path: Path) ->
     with torch.no_grad():
         sure = live(shown).sure
         torch.testing.assert_close(live.located(shown)[:, -len(KEYPOINTS) :], sure)
+        torch.testing.assert_close(live.located(shown), live(shown).located())
     assert sure[:, 0].min() > 0.9 > 0.1 > sure[:, 1:].max(), "only the first thing is there"
     fresh = LiveEncoder(SMALL)
     assert looking.take_over(fresh, tmp_path) and not looking.take_over(LiveEncoder(SMALL), tmp_path / "elsewhere")

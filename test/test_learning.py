@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from act2goal_ros.cli.export import command as export_command  # noqa: E402
 from act2goal_ros.learning import batches, released, train  # noqa: E402
+from act2goal_ros.learning.arrival import Arrival  # noqa: E402
 from act2goal_ros.learning.augment import relight  # noqa: E402
 from act2goal_ros.learning.batches import AGES, HOLD_STEPS, Episodes, Sampler, arrival  # noqa: E402
 from act2goal_ros.learning.dataset import Episode, write_shard  # noqa: E402
@@ -310,6 +311,30 @@ def test_a_student_learns_the_teacher_s_actions_in_one_step(episodes: Episodes) 
         assert unchanged or name.startswith(("expert.blocks", "expert.embed", "expert.head", "expert.norm", "expert.level", "expert.given",
                                              "expert.row_time", "expert.frame_time", "expert.reach", "expert.carry", "expert.summary",
                                              "expert.shares"))
+
+
+def test_the_temporal_distance_learns_alone_from_where_things_are(episodes: Episodes) -> None:
+    """Pictures that differ in a shadow alone: with the same latents, only the places tell what is done."""
+    torch.manual_seed(0)
+    trained = System(SMALL)
+    latent, kinds = torch.randn(2, *SMALL.latent_shape), SMALL.keypoints
+    here = torch.cat([0.6 * torch.rand(2, 2 * kinds) - 0.3, torch.ones(2, kinds)], 1)
+    there = here + torch.tensor([[0.0], [1.0]]) * torch.cat([torch.full((1, 2 * kinds), 0.3), torch.zeros(1, kinds)], 1)
+    before = trained.distance(latent, latent, here, here)
+    assert torch.equal(before, trained.distance(latent, latent, here, there)), "as good as it was, at first"
+    unseen = torch.cat([torch.rand(2, 2 * kinds), torch.full((2, kinds), 0.2)], 1)
+    alone = Arrival(trained)
+    optimizer = torch.optim.Adam([p for p in alone.parameters() if p.requires_grad], 5e-3)
+    for _ in range(60):
+        found = alone.distance(latent, latent, here, there)
+        optimizer.zero_grad()
+        (found - torch.tensor([0.0, 4.0])).square().sum().backward()
+        optimizer.step()
+    assert alone.distance(latent, latent, here, there).tolist() == pytest.approx([0.0, 4.0], abs=0.3)
+    assert torch.equal(alone.distance(latent, latent, unseen, unseen), alone.distance(latent, latent, 0 * unseen, 0 * unseen))
+    for name, value in trained.state_dict().items():
+        assert name.startswith("distance.") or torch.equal(value, alone.state_dict()[name]), name
+    assert alone.losses(Sampler(episodes, [0, 1], SMALL, seed=1).batch(2)).keys() == {"distance"}
 
 
 def test_a_configuration_that_cannot_be() -> None:

@@ -587,6 +587,13 @@ def test_the_command_trains_and_names_what_is_wrong(tmp_path: Path, monkeypatch:
     assert load(run / "stage1.pt")["weights"] == {"video": 0.5, "action": 0.1} | recipe.UNLABELLED
     result = call("--steps", "1", "--part", "distilled", "--start-from", str(run / "stage2.pt"), "--teacher-steps", "2")
     assert result.exit_code == 0 and "new there: nothing" in result.output, result.output
+    result = call("--steps", "1", "--part", "distance")
+    assert result.exit_code == 2 and "--part distance needs --start-from" in result.output
+    result = call("--steps", "2", "--part", "distance", "--start-from", str(run / "stage2.pt"))
+    assert result.exit_code == 0 and load(run / "distance.pt")["weights"] == {"distance": 1.0}, result.output
+    before, after = load(run / "stage2.pt")["average"], load(run / "distance.pt")["average"]
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert changed and all(name.startswith("distance.") for name in changed)
     released.save(tmp_path, build_system(TINY), TINY.to_dict())
     starting = [str(data), str(tmp_path / "tuned"), "--device", "cpu", "--batch", "2", "--part", "stage2", "--steps", "1"]
     result = CliRunner().invoke(command, [*starting, "--start-from", str(tmp_path)])

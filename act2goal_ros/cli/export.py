@@ -10,7 +10,7 @@ import click
 @click.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--part", default="stage2", show_default=True, help="Checkpoint to export: stage1, stage2 or distilled.")
+@click.option("--part", default="stage2", show_default=True, help="Checkpoint to export: stage1, stage2, distilled or distance.")
 @click.option("--name", default="act2goal-tiny", show_default=True)
 @click.option("--robot", "robots", multiple=True, default=("ur5e_sim",), show_default=True,
               help="Robots that may load it: those whose recordings it was trained on. Others are refused.")

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from act2goal_ros.learning.system import System
 
 Number = TypeVar("Number", int, float)
-PARTS = ("acting", "autoencoder", "looking", "world", "stage1", "stage2", "distilled")
-RATES = {"acting": 1e-3, "autoencoder": 2e-3, "looking": 2e-3, "world": 8e-4, "stage1": 8e-4, "stage2": 2e-4, "distilled": 4e-4}
+PARTS = ("acting", "autoencoder", "looking", "world", "stage1", "stage2", "distilled", "distance")
+RATES = {
+    "acting": 1e-3, "autoencoder": 2e-3, "looking": 2e-3, "world": 8e-4,
+    "stage1": 8e-4, "stage2": 2e-4, "distilled": 4e-4, "distance": 8e-4,
+}
 KNOWN_SHARE = 0.3  # of the learning rate, of what the part acting has taught the expert
 WORLD = ("world.", "distance.", "readers.", "expert.reader.")  # what the names of its weights begin with
 AUTOENCODER = "autoencoder."  # what the names of its weights begin with
@@ -31,7 +34,7 @@ PICTURES = {"autoencoder": 32, "looking": 64}  # a step
 @click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("run", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--part", type=click.Choice([*PARTS, "all"]), default="all", show_default=True,
-              help="distilled: the actions of --start-from in fewer flow steps.")
+              help="distilled: the actions of --start-from in fewer flow steps; distance: its time to the goal alone.")
 @click.option("--acting-minutes", default=30.0, show_default=True, help="The expert, from where things are; data without pictures will do.")
 @click.option("--autoencoder-minutes", default=10.0, show_default=True)
 @click.option("--looking-minutes", default=10.0, show_default=True, help="Where things are in a picture; of data with such labels.")
@@ -39,6 +42,7 @@ PICTURES = {"autoencoder": 32, "looking": 64}  # a step
 @click.option("--stage1-minutes", default=60.0, show_default=True, help="World model and expert together.")
 @click.option("--stage2-minutes", default=15.0, show_default=True, help="The action loss alone, end to end.")
 @click.option("--distilled-minutes", default=30.0, show_default=True)
+@click.option("--distance-minutes", default=6.0, show_default=True)
 @click.option("--steps", multiple=True, metavar="[PART=]N",
               help="Steps instead of minutes, of one part or of all: the same seed then gives the same curve.")
 @click.option("--learning-rate", "rate", multiple=True, metavar="[PART=]R",
@@ -76,6 +80,7 @@ def command(
     stage1_minutes: float,
     stage2_minutes: float,
     distilled_minutes: float,
+    distance_minutes: float,
     steps: tuple[str, ...],
     rate: tuple[str, ...],
     flow_steps: int,
@@ -104,8 +109,8 @@ def command(
     from act2goal_ros.learning.fit import Cadence
     from act2goal_ros.learning.schedule import Schedule, TrainingError
 
-    if part == "distilled" and start_from is None:
-        raise click.UsageError("--part distilled needs --start-from, the checkpoint it learns from")
+    if part in ("distilled", "distance") and start_from is None:
+        raise click.UsageError(f"--part {part} needs --start-from, the weights it goes on from")
     if states is not None and recipe == "paper":
         raise click.UsageError("--states are of a simulator's labels, of which recipe paper takes nothing")
     if states is not None and part not in ("stage1", "stage2", "all"):
@@ -118,6 +123,7 @@ def command(
         "stage1": stage1_minutes,
         "stage2": stage2_minutes,
         "distilled": distilled_minutes,
+        "distance": distance_minutes,
     }
     counts, rates = _of_parts(steps, int, "--steps"), _of_parts(rate, float, "--learning-rate")
     changes = _numbers(weight, float, "--weight")
@@ -192,6 +198,7 @@ class _Run:
     def parts(self, part: str, start_from: Path | None, flow_steps: int, teacher_steps: int) -> None:
         """Trains what was asked for; stage 2 alone goes on from the run's stage 1."""
         from act2goal_ros.learning import acting, released
+        from act2goal_ros.learning.arrival import Arrival
         from act2goal_ros.learning.distill import Student
         from act2goal_ros.learning.train import prepare
 
@@ -218,6 +225,8 @@ class _Run:
         if part == "distilled":
             system.expert.config = replace(self.config, flow_steps=teacher_steps)
             self._stage(Student(system.to(self.fabric.device), flow_steps), part)
+        if part == "distance":
+            self._stage(Arrival(system.to(self.fabric.device)), part)
         for stage in ("world", "stage1", "stage2"):
             if part == stage or (part == "all" and stage != "world"):
                 self._stage(system, stage)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from act2goal_ros.learning.schedule import TrainingError
 
-STAGES = ("world", "stage1", "stage2", "distilled")
+STAGES = ("world", "stage1", "stage2", "distilled", "distance")
 OF_LABELS = ("cube", "target", "choice", "imagined", "seen")  # a simulator's
 # By recipe and stage. Both learn the temporal distance, whose network is apart from the others.
 # paper: L_v + 0.1 L_a, then L_a; no simulator labels. shipped: what models/act2goal-tiny was trained with.
@@ -17,12 +17,14 @@ WEIGHTS: dict[str, dict[str, dict[str, float]]] = {
         "stage1": {"video": 0.5, "action": 1.0} | LABELLED,
         "stage2": {"video": 0.0, "action": 1.0} | LABELLED,
         "distilled": {"action": 1.0},
+        "distance": {"distance": 1.0},
     },
     "paper": {
         "world": {"video": 1.0} | UNLABELLED | OF_ACTIONS,
         "stage1": {"video": 1.0, "action": 0.1} | UNLABELLED,
         "stage2": {"video": 0.0, "action": 1.0} | UNLABELLED,
         "distilled": {"action": 1.0},
+        "distance": {"distance": 1.0},
     },
 }
 

@@ -71,19 +71,25 @@ class System(nn.Module):
         chosen = self.handled(batch)
         foreseen = self.expert.foresee(features, known)
         action, context, live = self._action_loss(batch, foreseen, level.repeat_interleave(views), views, chosen)
-        arrival = torch.cat([self.distance(batch.current, batch.goal),
-                             self.distance(batch.live, batch.goal.repeat_interleave(views, 0))])
-        expected = torch.log1p(torch.cat([batch.arrival, batch.live_arrival]))
         return {
             "video": video,
             "action": action,
-            "distance": functional.smooth_l1_loss(arrival, expected, beta=0.1),
+            "distance": self.distance_loss(batch, known, live.located().detach()),
             "cube": 10 * labelled_error(context.found, batch.cube),
             "target": 10 * labelled_error(context.target, batch.target),
             "choice": choice_loss(context.choice, chosen),
             "imagined": self._imagined_loss(features, known, batch.keypoints),
             "seen": live_loss(live, batch.live_keypoints, self.expert.live.grid, self.config.picture_shape[0] // PLACE),
         }
+
+    def distance_loss(self, batch: Batch, known: Tensor, live: Tensor) -> Tensor:
+        """Of log(1 + steps) to the goal; `known` (B, 2, 3 K) and `live` (B V, 3 K): where things are at start and goal, and in live
+        frames."""
+        views = len(live) // len(known)
+        goal, places = batch.goal.repeat_interleave(views, 0), known[:, 1].repeat_interleave(views, 0)
+        found = torch.cat([self.distance(batch.current, batch.goal, *known.unbind(1)), self.distance(batch.live, goal, live, places)])
+        expected = torch.log1p(torch.cat([batch.arrival, batch.live_arrival]))
+        return functional.smooth_l1_loss(found, expected, beta=0.1)
 
     def located(self, batch: Batch) -> Tensor:
         """(B, 2, 3 K): where things are in the pictures of the plans' starts and of their goals."""

@@ -24,6 +24,11 @@ class LiveTokens(NamedTuple):
     maps: Tensor
     sure: Tensor
 
+    def located(self) -> Tensor:
+        """(B, 3 K), as of LiveEncoder.located."""
+        taught = self.points.unflatten(1, (-1, 2))[:, : self.sure.shape[1]]
+        return torch.cat([taught.transpose(1, 2).flatten(1), self.sure], -1)
+
 
 class LiveEncoder(nn.Module):
     """Camera picture (B, 3, 128, 128) in 0 .. 1 → tokens of a 4×4 grid and spatial-softmax key points (Finn et al. 2016)."""

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.layers import Mlp, Modulation, TimeEmbedding, attention, fourier, join_heads, split_heads
 
+FINELY, LARGEST = 20.0, 4.0  # of distances in the picture, −1 .. 1: a third is a pixel of 128, and what counts as far
+
 
 class WorldBlock(nn.Module):
     """Self-attention over all tokens of all frames, then an MLP, modulated by the noise level."""
@@ -88,7 +90,8 @@ class WorldModel(nn.Module):
 
 
 class TemporalDistance(nn.Module):
-    """log(1 + steps) from the current latent to the goal's."""
+    """log(1 + steps) from the current latent to the goal's, and from where things are to where they are to be: latents alone take a
+    shadow that lies elsewhere for something left to do."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -103,7 +106,20 @@ class TemporalDistance(nn.Module):
             nn.SiLU(),
             nn.Linear(128, 1),
         )
+        self.placed = nn.Sequential(nn.Linear(9 * config.keypoints, 128), nn.SiLU(), nn.Linear(128, 128))
+        for parameter in self.placed[2].parameters():  # weights of before are as good as before
+            nn.init.zeros_(parameter)
 
-    def forward(self, current: Tensor, goal: Tensor) -> Tensor:
-        """(B, C, H, W) twice → (B,)."""
-        return self.body(torch.cat([current, goal, current - goal], 1)).squeeze(-1)
+    def forward(self, current: Tensor, goal: Tensor, places: Tensor, goal_places: Tensor) -> Tensor:
+        """Latents (B, C, H, W) twice, and where things are in both pictures, (B, 3 K) as of LiveEncoder.located → (B,)."""
+        seen = self.body[:-2](torch.cat([current, goal, current - goal], 1))
+        here, there = (_of_what_is_there(part) for part in (places, goal_places))
+        apart = (FINELY * (here - there)).clamp(-LARGEST, LARGEST)
+        return self.body[-2:](seen + self.placed(torch.cat([here, there, apart], 1))).squeeze(-1)
+
+
+def _of_what_is_there(places: Tensor) -> Tensor:
+    """(B, 3 K) with zeros for what is not in the picture."""
+    u, v, sure = places.chunk(3, -1)
+    there = (sure > 0.5).to(sure.dtype)
+    return torch.cat([u * there, v * there, sure * there], -1)

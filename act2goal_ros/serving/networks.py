@@ -62,7 +62,7 @@ class _Decode(_Part):
 
 class _Distance(_Part):
     def forward(self, current: Tensor, goal: Tensor) -> Tensor:
-        return self.system.distance(self.plain(current), self.plain(goal))
+        return self.system.distance(self.plain(current), self.plain(goal), self.places(current), self.places(goal))
 
 
 class _ImagineLevel(_Part):
