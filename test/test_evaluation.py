@@ -151,12 +151,14 @@ def test_every_variant_of_the_plan_runs_and_is_another(with_levels: Path) -> Non
         assert (np.abs(way - found["normal"]).max() > 1e-4) == (name not in ("normal", "again", trained)), name
 
 
-def test_what_is_withheld_of_a_plan(loop: Loop) -> None:
+def test_what_is_withheld_of_a_plan(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     arm = loop.arm
     goal = loop.imagination.encode(arm.reset("cube-single-2", 3))
     live = loop.imagination.encode(arm.render())
     made = {v: make_planner(v, loop.imagination, None, 1) for v in ("normal", "imagined_places", "features_alone", "places_alone")}
     found = {variant: planner.plan(live, goal, 5).features for variant, planner in made.items()}
+    found_time = loop.imagination.time_to_goal(live, goal)
+    assert made["imagined_places"].plan(live, goal, 5).time_to_goal == made["normal"].plan(live, goal, 5).time_to_goal
     whole, kinds = found["normal"], 3 * loop.bundle.config.keypoints
     for name in ("imagined_places", "features_alone"):
         np.testing.assert_allclose(found[name][:-1], whole[:-1], atol=1e-6)
@@ -165,6 +167,7 @@ def test_what_is_withheld_of_a_plan(loop: Loop) -> None:
     assert np.abs(whole[-1].reshape(len(whole[-1]), -1)[:, :kinds]).max() > 0.1 and np.abs(whole[:-1]).max() > 0.1
     assert 1e-3 < np.abs(found["imagined_places"][-1] - whole[-1]).max(), "they were finer by what the live encoder saw"
     elsewhere = np.concatenate([goal[:-1], 0.5 * goal[-1:]])
+    monkeypatch.setattr(loop.imagination, "time_to_goal", lambda *_: found_time)  # which where things are is a part of
     np.testing.assert_array_equal(made["imagined_places"].plan(live, elsewhere, 5).features, found["imagined_places"])
     assert np.abs(made["normal"].plan(live, elsewhere, 5).features - whole).max() > 1e-3
 

@@ -85,11 +85,13 @@ class GoalFrame(Planner):
 
 class ImaginedPlaces(Planner):
     """Where things are in the imagined frames is read from the world model's features alone: what the live encoder saw in the live and
-    in the goal's picture is withheld, so that the goal reaches the policy through imagination only. Training never withholds that
-    of both pictures of a thing that is there, so what is lost may be of an unfamiliar input."""
+    in the goal's picture is withheld, so that the goal reaches the policy through imagination only, and through the time to it, which is
+    estimated as ever. Training never withholds that of both pictures of a thing that is there, so what is lost may be of an
+    unfamiliar input."""
 
     def plan(self, live: np.ndarray, goal: np.ndarray, seed: int) -> Imagined:
-        return super().plan(_unlocated(live), _unlocated(goal), seed)
+        _, seconds = self.imagination.offsets(live, goal)
+        return self.imagination.imagine(_unlocated(live), _unlocated(goal), seed, seconds=seconds)
 
 
 class FeaturesAlone(Planner):
