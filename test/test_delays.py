@@ -162,7 +162,7 @@ def test_guidance_pulls_towards_what_is_given_and_without_it_the_chunk_is_the_se
     from act2goal_ros.model.config import ModelConfig
     from act2goal_ros.serving.networks import networks
 
-    torch.manual_seed(2)  # a network whose clean actions follow the noisy ones; with others the product may lead elsewhere
+    torch.manual_seed(0)  # a network whose clean actions follow the noisy ones; with others the product may lead elsewhere
     sizes = {"world_width": 48, "world_heads": 4, "expert_width": 32, "blocks": 2, "live_width": 8, "autoencoder_width": 8}
     system = System(ModelConfig(**sizes, flow_steps=6)).eval()  # guidance bends a way of several steps
     for parameter in system.expert.parameters():
