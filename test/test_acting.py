@@ -240,7 +240,7 @@ def test_a_stage_goes_on_from_the_part_acting(tiny: None, tmp_path: Path, monkey
     assert result.exit_code == 1 and "was recorded without pictures" in result.output, "a stage needs pictures"
 
 
-@pytest.mark.parametrize("part", ["stage2", "distilled"])
+@pytest.mark.parametrize("part", ["stage2", "distilled", "distance"])
 def test_later_stages_keep_the_live_encoder_that_they_start_from(
     part: str, tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,7 +330,7 @@ def test_a_told_policy_drives_while_recording(learnt: Path) -> None:
     from act2goal_ros.cli.data import _recorder
     from act2goal_ros.learning.simulate import Recorder
 
-    recorder: Recorder = _recorder("cube-single", learnt, 32, 0.0, False)
+    recorder: Recorder = _recorder("cube-single", learnt, 32, 0.0, 0.0, False)
     made = next(found for seed in range(10) if (found := recorder.record(seed)) is not None and found.disturbed.any())
     assert made.frames.shape[1:] == (1, 1, 3) and made.keypoints is not None and made.keypoints.shape[1:] == (len(KEYPOINTS), 3)
     assert np.isfinite(made.command).all()
