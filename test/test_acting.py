@@ -331,7 +331,7 @@ def test_a_told_policy_drives_while_recording(learnt: Path) -> None:
     from act2goal_ros.learning.simulate import Recorder
 
     recorder: Recorder = _recorder("cube-single", learnt, 32, 0.0, 0.0, False)
-    made = next(found for seed in range(10) if (found := recorder.record(seed)) is not None and found.disturbed.any())
+    made = next(found for seed in range(60) if (found := recorder.record(seed)) is not None and found.disturbed.any())
     assert made.frames.shape[1:] == (1, 1, 3) and made.keypoints is not None and made.keypoints.shape[1:] == (len(KEYPOINTS), 3)
     assert np.isfinite(made.command).all()
 
