@@ -223,6 +223,9 @@ def test_the_command_refuses_before_anything_is_made(tmp_path: Path, monkeypatch
         return result.output
 
     assert "preset 'paper' needs --pretrained" in output("--preset", "paper")
+    for part in ("distilled", "distance"):
+        given = ("--preset", "paper", "--part", part, "--pretrained", str(tmp_path), "--start-from", str(tmp_path))
+        assert f"part '{part}' is not for preset 'paper'" in output(*given)
     assert "preset 'huge' is not one of tiny, base, paper" in output("--preset", "huge")
     assert "published weights are for architecture 'ltx'" in output("--pretrained", str(tmp_path))
     assert f"Error: no shards in {tmp_path / 'data'}: 0 found, at least 1 needed" in output()

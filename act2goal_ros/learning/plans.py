@@ -90,7 +90,7 @@ class ImaginedPlaces(Planner):
     unfamiliar input."""
 
     def plan(self, live: np.ndarray, goal: np.ndarray, seed: int) -> Imagined:
-        _, seconds = self.imagination.offsets(live, goal)
+        seconds = self.imagination.time_to_goal(live, goal)
         return self.imagination.imagine(_unlocated(live), _unlocated(goal), seed, seconds=seconds)
 
 

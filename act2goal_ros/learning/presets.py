@@ -41,7 +41,7 @@ def open_preset(
     config = configuration(preset, views, spacing)
     if config.architecture == "ltx" and pretrained is None:
         raise ConfigError(f"preset '{preset}' needs --pretrained, a folder with published weights: its autoencoder is not trained here")
-    if config.architecture == "ltx" and part in ("autoencoder", "distilled"):
+    if config.architecture == "ltx" and part in ("autoencoder", "distilled", "distance"):
         raise ConfigError(f"part '{part}' is not for preset '{preset}'")
     check_memory(config, plans, torch.device(device), bf16, processes, told)
     return build_system(config, pretrained, say)

@@ -70,6 +70,13 @@ class LiveEncoder(nn.Module):
         return maps, 1.0 - maps.softmax(-1)[..., -1]
 
 
+def of_what_is_there(places: Tensor) -> Tensor:
+    """(B, 3 K), as of LiveEncoder.located, with zeros for what is not in the picture."""
+    u, v, sure = places.chunk(3, -1)
+    there = (sure > 0.5).to(sure.dtype)
+    return torch.cat([u * there, v * there, sure * there], -1)
+
+
 def believed_shift(shift: Tensor) -> Tensor:
     """Of a shift (B, 2) that was seen: a small one is the key point's own error."""
     shift = shift.clamp(-LARGEST_SHIFT, LARGEST_SHIFT)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from act2goal_ros.model.config import ModelConfig
 from act2goal_ros.model.layers import Mlp, Modulation, TimeEmbedding, attention, fourier, join_heads, split_heads
+from act2goal_ros.model.live import of_what_is_there
 
 FINELY, LARGEST = 20.0, 4.0  # of distances in the picture, −1 .. 1: a third is a pixel of 128, and what counts as far
 
@@ -113,13 +114,6 @@ class TemporalDistance(nn.Module):
     def forward(self, current: Tensor, goal: Tensor, places: Tensor, goal_places: Tensor) -> Tensor:
         """Latents (B, C, H, W) twice, and where things are in both pictures, (B, 3 K) as of LiveEncoder.located → (B,)."""
         seen = self.body[:-2](torch.cat([current, goal, current - goal], 1))
-        here, there = (_of_what_is_there(part) for part in (places, goal_places))
+        here, there = (of_what_is_there(part) for part in (places, goal_places))
         apart = (FINELY * (here - there)).clamp(-LARGEST, LARGEST)
         return self.body[-2:](seen + self.placed(torch.cat([here, there, apart], 1))).squeeze(-1)
-
-
-def _of_what_is_there(places: Tensor) -> Tensor:
-    """(B, 3 K) with zeros for what is not in the picture."""
-    u, v, sure = places.chunk(3, -1)
-    there = (sure > 0.5).to(sure.dtype)
-    return torch.cat([u * there, v * there, sure * there], -1)

@@ -10,6 +10,7 @@ from torch.nn import functional
 from act2goal_ros.learning.system import System
 from act2goal_ros.model import lora
 from act2goal_ros.model.config import ConfigError, ModelConfig
+from act2goal_ros.model.live import of_what_is_there
 from act2goal_ros.serving.adapter import lora_inputs
 
 
@@ -50,9 +51,7 @@ class _Encode(_Part):
     def forward(self, pictures: Tensor) -> Tensor:
         config = self.system.config
         small = functional.avg_pool2d(pictures, config.camera_size // config.image_size)
-        u, v, sure = self.system.expert.live.located(pictures).chunk(3, -1)
-        there = (sure > 0.5).to(sure.dtype)  # of what is not there nothing is told
-        return self.with_places(self.system.autoencoder.encode(small), torch.cat([u * there, v * there, sure * there], -1))
+        return self.with_places(self.system.autoencoder.encode(small), of_what_is_there(self.system.expert.live.located(pictures)))
 
 
 class _Decode(_Part):
