@@ -14,12 +14,11 @@ from typing import Any, TextIO
 
 import click
 import results
-import torch
 from results import ROOT
 
 from act2goal_ros import paths
 from act2goal_ros.cli.eval import UNTIL_SUCCESS
-from act2goal_ros.learning import ablations, released
+from act2goal_ros.learning import ablations
 from act2goal_ros.learning.ablations import HORIZONS, REPLAN_EVERY
 from act2goal_ros.serving.bundle import WEIGHTS, ModelBundle
 from act2goal_ros.sim.look import UNSEEN
@@ -159,6 +158,10 @@ def of_all_rows(name: str, digests: Iterable[str]) -> dict[str, Any]:
 
 def weights_of(model: str) -> str:
     """The first digits of the hash of a model; the shipped one's where it has its weights, whatever networks were exported of them."""
+    import torch  # here, since `speed` measures without it
+
+    from act2goal_ros.learning import released
+
     bundle = ModelBundle.load(paths.model(model))
     if not (bundle.folder / WEIGHTS).is_file():
         return bundle.hash[:12]

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -212,3 +213,10 @@ def test_an_ablation_s_entries_of_former_weights_say_so(tmp_path: Path, monkeypa
     text = learning_page.page(found)
     assert "\n| 1 | 90.0 %" in text and "\n| 2, former weights | 90.0 %" in text
     assert list(learning_plots.plotted(found)["results-replan.png"].bars) == ["every frame", "every 2 (former weights)"]
+
+
+def test_speed_is_measured_without_torch():
+    """`learning.py speed` times what a robot runs, and refuses to beside torch."""
+    told = subprocess.run([sys.executable, "-c", "import learning, sys; print('torch' in sys.modules)"], cwd=ROOT / "benchmarks",
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    assert told.stdout.strip() == "False"
