@@ -236,9 +236,8 @@ class ActionExpert(nn.Module):
 
         The tool's place is known from the joints; where it is seen, the last of the taught key points, tells how the camera differs.
         """
-        seen = live.points.unflatten(1, (-1, 2))[:, self.config.keypoints - 1]
         expected, known = self.projected(tool)
-        return known * live.sure[:, -1:] * believed_shift(seen - expected)
+        return known * live.sure[:, -1:] * believed_shift(live.taught[:, -1] - expected)
 
     def projected(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Where the camera of the training shows places (B, 3) m: (B, 2) in −1 .. 1, and 1 where that is known, (B, 1)."""
@@ -265,14 +264,13 @@ class ActionExpert(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (B, K, W): where each kind of thing is in the picture, how it looks, and where the plan's frames have it instead;
         one of all together (B, 1, W), from which to tell whose turn it is; and where each is now and at the plan's end (B, K, 4)."""
-        places = live.points.unflatten(1, (-1, 2))[:, : self.config.keypoints]
         u, v, sure = read.transpose(1, 2).chunk(3, 1)  # (B, K, F)
         shown, there = frame_mask.unsqueeze(1) * sure, live.sure.unsqueeze(-1)
-        ways = zip((u, v), places.unbind(-1), strict=True)
+        ways = zip((u, v), live.taught.unbind(-1), strict=True)
         away = [WAY_SCALE * shown * there * (imagined - place.unsqueeze(-1)) for imagined, place in ways]
         times = (frame_mask * frame_times / 50.0).unsqueeze(1).expand_as(shown)
         ahead = torch.cat([*away, shown, frame_mask.unsqueeze(1).expand_as(shown), times], -1)
-        here = WAY_SCALE * there * (places - shift.unsqueeze(1))
+        here = WAY_SCALE * there * (live.taught - shift.unsqueeze(1))
         agenda = self.agenda(torch.cat([ahead, here, there], -1).flatten(1)).unsqueeze(1)
         end = torch.stack([here[..., i] + away[i][..., -1] for i in range(2)], -1)
         things = self.thing(torch.cat([here, there, there * live.things], -1)) + self.kind + self.foreseen(ahead)

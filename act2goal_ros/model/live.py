@@ -24,10 +24,14 @@ class LiveTokens(NamedTuple):
     maps: Tensor
     sure: Tensor
 
+    @property
+    def taught(self) -> Tensor:
+        """(B, K, 2): the key points that may be taught."""
+        return self.points.unflatten(1, (-1, 2))[:, : self.sure.shape[1]]
+
     def located(self) -> Tensor:
         """(B, 3 K), as of LiveEncoder.located."""
-        taught = self.points.unflatten(1, (-1, 2))[:, : self.sure.shape[1]]
-        return torch.cat([taught.transpose(1, 2).flatten(1), self.sure], -1)
+        return torch.cat([self.taught.transpose(1, 2).flatten(1), self.sure], -1)
 
 
 class LiveEncoder(nn.Module):
